@@ -1,0 +1,225 @@
+"""How much of a text stands in the training books: a Bloom filter over their runs of six words.
+
+Words are compared without case, punctuation and line breaks. Every copied run of six words or more is found; a run that
+is not in the books is reported with the stated false-positive rate. The filter never holds the books' text. Where books
+have more runs than `max_bytes` can tell apart, a share of 2**-sampling_bits of them (chosen by hash) is kept, and long
+copied runs are found by those. Follows Bloom (1970) with two hashes in place of k (Kirsch and Mitzenmacher 2006).
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .errors import CheckpointError
+
+FILE_NAME = "novelty.safetensors"
+NGRAM_WORDS = 6
+FALSE_POSITIVE_RATE = 1e-4  # a page of 200 words shows a wrong span once in fifty pages
+MAX_BYTES = 3 * 2**20  # the checkpoint in the repository has room for no more
+
+Hashes = npt.NDArray[np.uint64]
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_BLOCK_WORDS = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `start` to `end` (exclusive) of a text."""
+
+    start: int
+    end: int
+
+
+class NoveltyIndex:
+    """The runs of `ngram_words` words that stand in a set of books."""
+
+    def __init__(
+        self,
+        filter_bits: npt.NDArray[np.uint8],
+        *,
+        ngram_words: int,
+        hash_count: int,
+        ngrams: int,
+        sampling_bits: int = 0,
+    ) -> None:
+        self.ngram_words = ngram_words
+        self.ngrams = ngrams
+        self.sampling_bits = sampling_bits
+        self._bits = filter_bits
+        self._hash_count = hash_count
+
+    @classmethod
+    def build(
+        cls,
+        texts: Iterable[str],
+        *,
+        ngram_words: int = NGRAM_WORDS,
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        max_bytes: int = MAX_BYTES,
+    ) -> "NoveltyIndex":
+        """Index `texts`; no run crosses from one to the next. Memory stays below about 40 times `max_bytes`."""
+        bits_per_ngram = -math.log(false_positive_rate) / math.log(2) ** 2
+        capacity = int(max_bytes * 8 / bits_per_ngram)
+        hashes, sampling_bits = _collect(texts, ngram_words, capacity)
+        filter_bytes = min(max_bytes, math.ceil(max(len(hashes), 1) * bits_per_ngram / 8))
+        hash_count = max(1, round(-math.log2(false_positive_rate)))
+        is_set = np.zeros(filter_bytes * 8, dtype=np.bool_)
+        for positions in _bit_positions(hashes, hash_count, len(is_set)):
+            is_set[positions] = True
+        return cls(
+            np.packbits(is_set, bitorder="little"),
+            ngram_words=ngram_words,
+            hash_count=hash_count,
+            ngrams=len(hashes),
+            sampling_bits=sampling_bits,
+        )
+
+    @property
+    def false_positive_rate(self) -> float:
+        """How often a run of `ngram_words` words that is in no book is taken for one that is."""
+        share_set = float(np.bitwise_count(self._bits).sum()) / (len(self._bits) * 8)
+        return share_set**self._hash_count
+
+    def copied_spans(self, text: str) -> list[Span]:
+        """Return where `text` stands word for word in the books, in order, without overlaps."""
+        words = list(_WORD.finditer(text))
+        spans: list[Span] = []
+        for first, last in self._copied_runs(words):
+            start, end = words[first].start(), words[last].end()
+            if spans and start <= spans[-1].end:  # two books' words overlap
+                start = spans.pop().start
+            spans.append(Span(start, end))
+        return spans
+
+    def copied_share(self, text: str) -> float:
+        """Return the share of the words of `text`, 0 to 1, that lie in copied spans."""
+        copied = sum(_count_words(text[span.start : span.end]) for span in self.copied_spans(text))
+        return copied / max(1, _count_words(text))
+
+    def longest_run(self, text: str) -> int:
+        """Return the length, in words, of the longest run copied from the books; 0 where there is none."""
+        runs = self._copied_runs(list(_WORD.finditer(text)))
+        return max((last - first + 1 for first, last in runs), default=0)
+
+    def save(self, folder: Path) -> None:
+        """Write the index into `folder` as novelty.safetensors."""
+        facts = {
+            "ngram_words": self.ngram_words,
+            "hash_count": self._hash_count,
+            "ngrams": self.ngrams,
+            "sampling_bits": self.sampling_bits,
+        }
+        metadata = {name: str(fact) for name, fact in facts.items()}
+        save_file({"filter": self._bits}, folder / FILE_NAME, metadata=metadata)
+
+    @classmethod
+    def load(cls, folder: Path) -> "NoveltyIndex | None":
+        """Read the index in `folder`; None where there is none. Raises CheckpointError where it is damaged."""
+        path = folder / FILE_NAME
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                facts = {name: int(fact) for name, fact in (file.metadata() or {}).items()}
+                return cls(_checked(file.get_tensor("filter")), **facts)
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: expected a novelty index, got a damaged file: {error}") from None
+
+    def _copied_runs(self, words: list[re.Match[str]]) -> list[tuple[int, int]]:
+        """Return the first and the last word of every run that stands in the books."""
+        hashes = _ngram_hashes([match.group() for match in words], self.ngram_words)
+        kept = np.flatnonzero(_sampled(hashes, self.sampling_bits))
+        found = np.concatenate(([False], self._contains(hashes[kept]), [False]))
+        edges = np.flatnonzero(found[1:] != found[:-1]).reshape(-1, 2)
+        return [(int(kept[start]), int(kept[end - 1]) + self.ngram_words - 1) for start, end in edges]
+
+    def _contains(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        found = np.ones(len(hashes), dtype=np.bool_)
+        for positions in _bit_positions(hashes, self._hash_count, len(self._bits) * 8):
+            found &= (self._bits[positions >> 3] >> (positions & 7).astype(np.uint8) & 1).astype(np.bool_)
+        return found
+
+
+def _collect(texts: Iterable[str], ngram_words: int, capacity: int) -> tuple[Hashes, int]:
+    """Return the distinct n-grams' hashes, thinned by halves until `capacity` can hold them, and how often halved."""
+    hashes, pending, sampling_bits = np.empty(0, dtype=np.uint64), [np.empty(0, dtype=np.uint64)], 0
+    for words in _blocks(texts, ngram_words):
+        new = _ngram_hashes(words, ngram_words)
+        pending.append(new[_sampled(new, sampling_bits)])
+        if sum(map(len, pending)) > capacity:
+            hashes, sampling_bits = _thinned(np.unique(np.concatenate([hashes, *pending])), sampling_bits, capacity)
+            pending = []
+    return _thinned(np.unique(np.concatenate([hashes, *pending])), sampling_bits, capacity)
+
+
+def _thinned(hashes: Hashes, sampling_bits: int, capacity: int) -> tuple[Hashes, int]:
+    while len(hashes := hashes[_sampled(hashes, sampling_bits)]) > capacity:
+        sampling_bits += 1
+    return hashes, sampling_bits
+
+
+def _blocks(texts: Iterable[str], ngram_words: int) -> Iterator[list[str]]:
+    """Yield the words of each text in blocks of bounded length that share no whole n-gram."""
+    for text in texts:
+        words: list[str] = []
+        for match in _WORD.finditer(text):
+            words.append(match.group())
+            if len(words) == _BLOCK_WORDS:
+                yield words
+                words = words[1 - ngram_words :]
+        yield words
+
+
+def _ngram_hashes(words: list[str], ngram_words: int) -> Hashes:
+    """Hash every run of `ngram_words` words: the same on every machine, one 64-bit number each."""
+    if len(words) < ngram_words:
+        return np.empty(0, dtype=np.uint64)
+    code = {word: _word_hash(word) for word in set(words)}
+    codes = np.fromiter((code[word] for word in words), dtype=np.uint64, count=len(words))
+    hashes = np.zeros(len(words) - ngram_words + 1, dtype=np.uint64)
+    for offset in range(ngram_words):
+        hashes = _mixed(hashes + codes[offset : offset + len(hashes)])
+    return hashes
+
+
+def _word_hash(word: str) -> int:
+    folded = word.casefold().replace("’", "'")
+    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "little")
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    """Spread every bit over all 64: the finaliser of SplitMix64 (Steele et al. 2014)."""
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashes ^ (hashes >> np.uint64(31))
+
+
+def _sampled(hashes: Hashes, sampling_bits: int) -> npt.NDArray[np.bool_]:
+    chosen: npt.NDArray[np.bool_] = (hashes & np.uint64(2**sampling_bits - 1)) == 0
+    return chosen
+
+
+def _bit_positions(hashes: Hashes, hash_count: int, bits: int) -> Iterator[npt.NDArray[np.int64]]:
+    spread = _mixed(hashes)  # sampling has fixed low bits of the hash itself
+    first, step = spread & np.uint64(0xFFFFFFFF), spread >> np.uint64(32)
+    for number in range(hash_count):
+        yield ((first + np.uint64(number) * step) % np.uint64(bits)).astype(np.int64)
+
+
+def _count_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def _checked(filter_bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if filter_bits.dtype != np.uint8 or filter_bits.ndim != 1 or not len(filter_bits):
+        raise ValueError(f"filter must be a row of bytes, got {filter_bits.dtype} of shape {filter_bits.shape}")
+    return filter_bits
