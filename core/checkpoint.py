@@ -1,0 +1,159 @@
+"""A trained model on disk: a directory with weights, config, tokenizer and model card.
+
+    model.safetensors   the weights, float32 or bfloat16
+    config.json         architecture, sizes, and how it was trained
+    tokenizer.model     the vocabulary
+    README.md           the model card
+
+Written aside, fsynced and renamed: a crash leaves the old checkpoint or the new one. Loading never unpickles.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+
+from .errors import CheckpointError
+from .models import build_model
+from .tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer.model", "README.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    """What config.json holds: enough to rebuild the network and to say where it came from."""
+
+    architecture: str
+    model: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A loaded checkpoint; `model` is in evaluation mode, in float32."""
+
+    name: str
+    path: Path
+    model: Any  # a LanguageModel; torch modules and protocols do not mix in mypy
+    tokenizer: Tokenizer
+    config: CheckpointConfig
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Load a checkpoint directory. Raises CheckpointError that names the file and what is wrong with it."""
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointError(
+            f"expected a checkpoint directory, found {'a file' if path.exists() else 'nothing'}: {path}"
+        )
+    config = _read_config(path / CONFIG)
+    tokenizer = Tokenizer.load(path / TOKENIZER)
+    expected = config.model.get("vocab_size")
+    if expected != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{path / TOKENIZER}: expected {expected} pieces, as in {CONFIG}, got {tokenizer.vocab_size}"
+        )
+    try:
+        model = build_model(config.architecture, config.model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path / CONFIG}: {error}") from error
+    _load_weights(model, path / WEIGHTS)
+    return Checkpoint(name=path.resolve().name, path=path, model=model.eval(), tokenizer=tokenizer, config=config)
+
+
+def save_checkpoint(
+    path: str | Path,
+    *,
+    model: torch.nn.Module,
+    tokenizer: Tokenizer,
+    config: CheckpointConfig,
+    card: str,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a checkpoint directory aside and rename it into place, replacing the one that was there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+        save_file(weights, aside / WEIGHTS)
+        (aside / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
+        (aside / TOKENIZER).write_bytes(tokenizer.to_bytes())
+        (aside / CARD).write_text(card, encoding="utf-8")
+        aside.chmod(0o755)
+        for file in (WEIGHTS, CONFIG, TOKENIZER, CARD):
+            _sync(aside / file)
+        _sync(aside)
+        _replace_directory(aside, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _read_config(file: Path) -> CheckpointConfig:
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}") from error
+    version = fields.get("version") if isinstance(fields, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{file}: expected format version {FORMAT_VERSION}, got {version}")
+    try:
+        return CheckpointConfig(**fields)
+    except TypeError as error:
+        raise CheckpointError(f"{file} does not fit: {error}") from error
+
+
+def _load_weights(model: torch.nn.Module, file: Path) -> None:
+    try:
+        weights = load_file(file)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"cannot read {file}: no such file") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{file} is not a whole safetensors file: {error}") from error
+    expected = model.state_dict()
+    if odd := expected.keys() ^ weights.keys():
+        raise CheckpointError(
+            f"{file}: expected the tensors that {CONFIG} describes, these differ: {', '.join(sorted(odd))}"
+        )
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{file}: expected {name} of shape {tuple(expected[name].shape)}, got {tuple(tensor.shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{file}: expected finite numbers, got NaN or infinity in {name}")
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+
+
+def _replace_directory(source: Path, target: Path) -> None:
+    """Directories cannot be renamed over each other: move the old one away first and delete it last."""
+    old: Path | None = None
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+        os.replace(target, old / target.name)
+    os.replace(source, target)
+    _sync(target.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,114 @@
+"""AWD-LSTM: "Regularizing and Optimizing LSTM Language Models" (Merity, Keskar, Socher 2017).
+
+Stacked LSTM layers with weight drop on hidden-to-hidden (section 2), locked dropout between them (4.2), embedding
+dropout (4.3) and tied input and output weights (4.4). Activation regularisation (4.6) is the loss's business; `hidden`
+gives it what it needs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .protocol import Hidden, LayerWeights, RecurrentWeights, State, locked_dropout, zero_state
+from .recurrence import lstm_layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AWDLSTMConfig:
+    """Sizes and dropout probabilities. With tied weights the last layer is as wide as the embedding."""
+
+    vocab_size: int
+    document_id: int
+    embedding_size: int = 400
+    hidden_size: int = 1150
+    layers: int = 3
+    tied_weights: bool = True
+    embedding_dropout: float = 0.1  # whole words
+    input_dropout: float = 0.65
+    hidden_dropout: float = 0.3
+    output_dropout: float = 0.4
+    weight_dropout: float = 0.5
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The width of each layer."""
+        last = self.embedding_size if self.tied_weights else self.hidden_size
+        return (self.hidden_size,) * (self.layers - 1) + (last,)
+
+
+class AWDLSTM(nn.Module):
+    """The network; its state is (hidden, cell) of each layer in turn, (1, B, H) each."""
+
+    def __init__(self, config: AWDLSTMConfig) -> None:
+        super().__init__()
+        self.config = config
+        inputs = (config.embedding_size, *config.widths[:-1])
+        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.embedding_size).uniform_(-0.1, 0.1))
+        self.layers = nn.ModuleList(_Layer(e, h) for e, h in zip(inputs, config.widths, strict=True))
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.untied_weight: nn.Parameter | None = None
+        if not config.tied_weights:
+            self.untied_weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size).uniform_(-0.1, 0.1))
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output layer's weight (V, H_last): the embedding's, where they are tied."""
+        return self.embedding if self.untied_weight is None else self.untied_weight
+
+    def forward(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits (T, B, V) for ids (T, B), and the state after them."""
+        hidden, state = self.hidden(ids, state)
+        return functional.linear(hidden.output, self.output_weight.to(hidden.output.dtype), self.output_bias), state
+
+    def hidden(self, ids: Tensor, state: State) -> tuple[Hidden, State]:
+        """The last layer's outputs for ids (T, B), and the state after them."""
+        config = self.config
+        resets = ids == config.document_id
+        output = functional.embedding(ids, self._dropped_embedding())  # (T, B, E)
+        output = locked_dropout(output, config.input_dropout, self.training)
+        new_state: list[Tensor] = []
+        raw = output
+        for number, layer in enumerate(self._layers()):
+            weight_hh = functional.dropout(layer.weight_hh, config.weight_dropout, self.training)
+            hidden, cell = state[2 * number][0], state[2 * number + 1][0]
+            raw, hidden, cell = lstm_layer(output, hidden, cell, resets, layer.weight_ih, weight_hh, layer.bias)
+            new_state += hidden.float().unsqueeze(0), cell.unsqueeze(0)
+            is_last = number == len(self.layers) - 1
+            output = locked_dropout(raw, config.output_dropout if is_last else config.hidden_dropout, self.training)
+        return Hidden(output, raw), tuple(new_state)
+
+    def init_state(self, batch_size: int) -> State:
+        """The zero state."""
+        return zero_state(self.config.widths, batch_size, self.embedding.device)
+
+    def recurrent_weights(self) -> RecurrentWeights:
+        """The weights as a decoder wants them."""
+        layers = tuple(LayerWeights(weight_ih=x.weight_ih, weight_hh=x.weight_hh, bias=x.bias) for x in self._layers())
+        return RecurrentWeights(
+            embedding=self.embedding, layers=layers, output_weight=self.output_weight, output_bias=self.output_bias
+        )
+
+    def _layers(self) -> Iterator["_Layer"]:
+        return cast(Iterator[_Layer], iter(self.layers))
+
+    def _dropped_embedding(self) -> Tensor:
+        probability = self.config.embedding_dropout
+        if not self.training or probability == 0.0:
+            return self.embedding
+        mask = torch.empty_like(self.embedding[:, :1]).bernoulli_(1 - probability).div_(1 - probability)  # (V, 1)
+        return self.embedding * mask
+
+
+class _Layer(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        bound = hidden_size**-0.5
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size).uniform_(-bound, bound))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
+        with torch.no_grad():  # a forget gate that starts open remembers from the first step (Jozefowicz et al. 2015)
+            self.bias[hidden_size : 2 * hidden_size] = 1.0

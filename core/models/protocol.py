@@ -1,0 +1,85 @@
+"""What every language model offers, whatever paper it follows.
+
+The recurrent state is a flat tuple of tensors with the stream axis at dim 1, so that one gather moves any model's rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+class Hidden(NamedTuple):
+    """What stands before the output layer: `output` with dropout, `raw` without. Both (T, B, H)."""
+
+    output: Tensor
+    raw: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWeights:
+    """One LSTM layer, gate order i, f, g, o as in torch.nn.LSTM, both biases summed."""
+
+    weight_ih: Tensor  # (4H, E)
+    weight_hh: Tensor  # (4H, H)
+    bias: Tensor  # (4H,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentWeights:
+    """Everything an LSTM needs to run, for a decoder that packs it in its own way."""
+
+    embedding: Tensor  # (V, E)
+    layers: tuple[LayerWeights, ...]
+    output_weight: Tensor  # (V, H_last)
+    output_bias: Tensor  # (V,)
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A network that predicts the next id of each stream. `document_id` in the input starts a stream's state afresh."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def output_weight(self) -> Tensor: ...
+
+    @property
+    def output_bias(self) -> Tensor: ...
+
+    def __call__(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits (T, B, V) for ids (T, B), and the state after them."""
+        ...
+
+    def hidden(self, ids: Tensor, state: State) -> tuple[Hidden, State]:
+        """As a call, but stopping before the output layer, which a loss can take in chunks."""
+        ...
+
+    def init_state(self, batch_size: int) -> State:
+        """The zero state."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+def detach_state(state: State) -> State:
+    """The same numbers, cut from the graph that made them."""
+    return tuple(tensor.detach() for tensor in state)
+
+
+def locked_dropout(inputs: Tensor, probability: float, training: bool) -> Tensor:
+    """Drop whole features of a stream for a whole window: one mask for all time steps (Gal & Ghahramani 2016)."""
+    if not training or probability == 0.0:
+        return inputs
+    mask = torch.empty_like(inputs[:1]).bernoulli_(1 - probability).div_(1 - probability)  # (1, B, E)
+    return inputs * mask
+
+
+def zero_state(widths: Sequence[int], batch_size: int, device: torch.device) -> State:
+    """Hidden state and cell of each layer, all zero: (1, B, H) each."""
+    return tuple(torch.zeros(1, batch_size, width, device=device) for width in widths for _ in range(2))

@@ -1,0 +1,183 @@
+"""Text to vocabulary ids and back, with SentencePiece underneath.
+
+Every piece is turned into bytes once, when the tokenizer is loaded; decoding joins bytes and reads them as UTF-8. So
+the whole decode and the incremental one agree by construction, no space is added or eaten at the seam of prompt and
+continuation, and half a character is never shown.
+"""
+
+import codecs
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+import sentencepiece
+
+from .errors import CheckpointError, CorpusError, InputError
+
+TokenizerKind = Literal["unigram", "bpe", "char", "word"]
+
+PARAGRAPH = "\n\n"
+_DOCUMENT = "<document>"
+_UNKNOWN = "<unk>"
+# SentencePiece writes a space as U+2581 and would read a literal one back as a space; NUL ends its strings.
+_RESERVED = re.compile("[\u2581\0]")
+_LONGEST_SENTENCE_BYTES = 4096
+
+
+class Tokenizer:
+    """A trained vocabulary. `unigram` and `bpe` are lossless on any text; `char` and `word` know a closed set."""
+
+    def __init__(self, processor: sentencepiece.SentencePieceProcessor) -> None:
+        self._processor = processor
+        self.vocab_size: int = processor.get_piece_size()
+        self.unknown_id: int = processor.unk_id()
+        self.document_id: int = processor.piece_to_id(_DOCUMENT)
+        self.paragraph_id: int = processor.piece_to_id(PARAGRAPH)
+        if self.document_id == self.unknown_id or self.paragraph_id == self.unknown_id:
+            raise CheckpointError(
+                f"expected a tokenizer with the pieces {_DOCUMENT!r} and {PARAGRAPH!r}, found neither or one"
+            )
+        self._bytes = [self._piece_bytes(id) for id in range(self.vocab_size)]
+        byte_ids = {self._bytes[id]: id for id in range(self.vocab_size) if processor.is_byte(id)}
+        self.is_lossless = len(byte_ids) == 256
+        self._reserved_ids = {
+            char: [byte_ids[bytes([byte])] for byte in char.encode()] if self.is_lossless else [self.unknown_id]
+            for char in ("\u2581", "\0")
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a `tokenizer.model` file. Raises CheckpointError if it is missing or damaged."""
+        try:
+            return cls.from_bytes(Path(path).read_bytes())
+        except OSError as error:
+            raise CheckpointError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Build a tokenizer from the bytes of its model. Raises CheckpointError if they are not one."""
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(data)
+        except RuntimeError as error:
+            raise CheckpointError("expected a SentencePiece model, got something else or half of one") from error
+        return cls(processor)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, vocab_size: int, kind: TokenizerKind = "unigram") -> Self:
+        """Learn a vocabulary of at most `vocab_size` pieces from texts. Raises CorpusError if they hold none."""
+        if kind not in get_args(TokenizerKind):
+            raise InputError(
+                f"tokenizer kind must be one of {', '.join(get_args(TokenizerKind))}, got {kind!r}", "kind"
+            )
+        sentences = list(_sentences(texts))
+        if not sentences:
+            raise CorpusError("expected text to learn a vocabulary from, got none")
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sentences),
+                model_writer=model,
+                model_type=kind,
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                use_all_vocab=kind in ("char", "word") and vocab_size == 0,
+                character_coverage=0.9999 if kind in ("unigram", "bpe") else 1.0,
+                byte_fallback=kind in ("unigram", "bpe"),
+                normalization_rule_name="identity",
+                add_dummy_prefix=False,
+                remove_extra_whitespaces=False,
+                user_defined_symbols=[PARAGRAPH, "\n"],
+                unk_id=0,
+                unk_piece=_UNKNOWN,
+                unk_surface=_UNKNOWN,
+                bos_id=1,
+                bos_piece=_DOCUMENT,
+                eos_id=-1,
+                pad_id=-1,
+                max_sentence_length=4 * _LONGEST_SENTENCE_BYTES,
+                input_sentence_size=400_000,
+                shuffle_input_sentence=True,
+                num_threads=1,
+                minloglevel=2,
+            )
+        except (RuntimeError, OSError) as error:
+            raise CorpusError(f"cannot learn a vocabulary of {vocab_size} pieces from this text: {error}") from error
+        return cls.from_bytes(model.getvalue())
+
+    def to_bytes(self) -> bytes:
+        """The content of a `tokenizer.model` file."""
+        return bytes(self._processor.serialized_model_proto())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without `document_id`. Raises InputError on lone surrogates, which no UTF-8 text holds."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"text must be valid Unicode, got a lone surrogate at character {error.start}") from error
+        ids: list[int] = []
+        end = 0
+        for match in _RESERVED.finditer(text):
+            ids += self._encode_plain(text[end : match.start()])
+            ids += self._reserved_ids[match.group()]
+            end = match.end()
+        return ids + self._encode_plain(text[end:])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids. `document_id` has none; bytes that are no UTF-8 come out as U+FFFD."""
+        return b"".join(self._bytes[id] for id in ids).decode("utf-8", "replace")
+
+    def piece(self, id: int) -> str:
+        """One id as people read it: its text, `<document>`, or `<0xE2>` for a lone byte."""
+        return str(self._processor.id_to_piece(id)).replace("\u2581", " ")
+
+    def piece_bytes(self, id: int) -> bytes:
+        """The UTF-8 bytes that an id stands for; empty for `document_id`."""
+        return self._bytes[id]
+
+    def _encode_plain(self, text: str) -> list[int]:
+        return list(self._processor.encode(text)) if text else []
+
+    def _piece_bytes(self, id: int) -> bytes:
+        if self._processor.is_control(id):
+            return b""
+        piece = self._processor.id_to_piece(id)
+        if self._processor.is_byte(id):
+            return bytes([int(piece[3:5], 16)])  # "<0xE2>"
+        return str(piece).replace("\u2581", " ").encode()
+
+
+class IncrementalDecoder:
+    """Turns a stream of ids into text, holding back the bytes of an unfinished character."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id: int) -> str:
+        """The text that this id completes; "" while a character is unfinished."""
+        return self._decoder.decode(self._tokenizer.piece_bytes(id))
+
+    def flush(self) -> str:
+        """What is left at the end: U+FFFD for an unfinished character, else ""."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _sentences(texts: Iterable[str]) -> Iterator[str]:
+    """Lines of the texts, cut at spaces where they are longer than SentencePiece's trainer likes."""
+    for text in texts:
+        for line in text.replace("\0", "").split("\n"):
+            words: Sequence[str] = re.findall(r" ?[^ ]+| +", line)
+            sentence, size = "", 0
+            for word in words:
+                if sentence and size + len(word) > _LONGEST_SENTENCE_BYTES // 4:
+                    yield sentence
+                    sentence, size = "", 0
+                sentence += word[:_LONGEST_SENTENCE_BYTES]
+                size += len(word)
+            if sentence:
+                yield sentence
