@@ -1,0 +1,177 @@
+"""The connection to SQLite or PostgreSQL: how it is opened, read, written, and how its errors are told."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from ..config import Config
+from ..errors import ConfigError, StoreError
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg"}
+_PRAGMAS = (
+    "auto_vacuum = INCREMENTAL",  # takes effect in a new file only: lets retention give pages back
+    "synchronous = FULL",  # in WAL, NORMAL would lose the last commits in a power cut
+    "foreign_keys = ON",
+    "secure_delete = ON",  # deleted text is overwritten, not just unlinked
+)
+
+
+class DatabaseSettings(BaseModel):
+    """`[database]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = "sqlite:///data/fablewright.sqlite3"
+    connect_timeout_s: float = Field(default=5, gt=0)
+    statement_timeout_s: float = Field(default=10, gt=0)  # SQLite: how long to wait for another process's transaction
+
+    @classmethod
+    def read(cls, config: Config) -> Self:
+        """Return `[database]` of `config`; DATABASE_URL in the environment, which may hold a password, goes before."""
+        settings = config.table("database", cls)
+        url = os.environ.get("DATABASE_URL")
+        return settings.model_copy(update={"url": url}) if url else settings
+
+
+class Database:
+    """`async with Database(settings) as database:` then `read()` and `write()` give a session in a transaction."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        """Parse the address; nothing is opened yet. Raises ConfigError for an address that cannot be one."""
+        self.url = _parse_url(settings.url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._write_lock: contextlib.AbstractAsyncContextManager[Any] = contextlib.nullcontext()
+        if self.is_sqlite:
+            self._database = create_async_engine(self.url)
+            prepare = partial(_prepare_sqlite, settings.statement_timeout_s)
+            sa.event.listen(self._database.sync_engine, "connect", prepare)
+            sa.event.listen(self._database.sync_engine, "begin", _begin_sqlite)
+            self._write_lock = asyncio.Lock()  # one writer a process queues here, instead of polling the file's lock
+        else:
+            limits = {"timeout": settings.connect_timeout_s, "command_timeout": settings.statement_timeout_s}
+            self._database = create_async_engine(self.url, pool_pre_ping=True, connect_args=limits)
+        self._errors = _driver_errors(self.is_sqlite)
+
+    def __str__(self) -> str:
+        """Return the address, without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder that the database stands in, and what is kept beside it."""
+        return Path(self.url.database or "").parent if self.is_sqlite else Path("data")
+
+    async def __aenter__(self) -> Self:
+        with self._told():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (
+                self.is_sqlite
+            ):  # made here, so that only its owner can read it; SQLite gives its side files the same mode
+                os.close(os.open(self.url.database or "", os.O_RDWR | os.O_CREAT, 0o600))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._database.dispose()
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Give a session that sees one moment of the database. Raises StoreError."""
+        with self._told():
+            async with AsyncSession(self._database, expire_on_commit=False) as session:
+                yield session
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """Give a session whose changes are durable when the block ends, or undone by an error. Raises StoreError."""
+        writing = self._database.execution_options(writes=True)
+        with self._told():
+            async with self._write_lock, AsyncSession(writing, expire_on_commit=False) as session, session.begin():
+                yield session
+
+    async def upsert(self, session: AsyncSession, table: type[DeclarativeBase], rows: list[dict[str, Any]]) -> None:
+        """Insert rows, or overwrite those that stand under the same primary key."""
+        core = table.__table__
+        assert isinstance(core, sa.Table)
+        insert = sqlite.insert(core) if self.is_sqlite else postgresql.insert(core)
+        others = {column.name: insert.excluded[column.name] for column in core.columns if not column.primary_key}
+        await session.execute(insert.on_conflict_do_update(index_elements=core.primary_key, set_=others), rows)
+
+    async def reclaim(self) -> None:
+        """Return the room of deleted rows, and clear their text from SQLite's write-ahead log."""
+        commands = ["PRAGMA incremental_vacuum", "PRAGMA wal_checkpoint(TRUNCATE)"] if self.is_sqlite else ["VACUUM"]
+        with self._told():
+            async with self._write_lock, self._database.connect() as connection:
+                outside = await connection.execution_options(isolation_level="AUTOCOMMIT")
+                for command in commands:
+                    await outside.exec_driver_sql(command)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn every error of a driver into a StoreError that says where and why."""
+        try:
+            yield
+        except self._errors as error:
+            raise StoreError(f"cannot use the database {self}: {_reason(error)}") from error
+
+
+def _parse_url(text: str) -> sa.URL:
+    try:
+        url = sa.make_url(text)
+    except ArgumentError as error:
+        # The text may hold a password, so it is not repeated.
+        raise ConfigError("database.url must look like sqlite:///data/file.sqlite3 or postgresql://…") from error
+    backend = url.drivername.partition("+")[0]
+    if backend not in _DRIVERS:
+        raise ConfigError(f"database.url must begin with sqlite or postgresql, got {url.drivername}")
+    url = url.set(drivername=_DRIVERS[backend])
+    if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ConfigError("database.url must name a file, got a database in memory: its log would not last")
+    return url
+
+
+def _prepare_sqlite(timeout_s: float, connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # pysqlite's own BEGIN comes too late for DDL and for BEGIN IMMEDIATE
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {round(timeout_s * 1000)}")  # while another process writes
+    for pragma in _PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.execute("PRAGMA journal_mode")
+    if cursor.fetchone()[0] != "wal":
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later cannot wait for another writer: it fails at once.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:
+    if is_sqlite:
+        return (SQLAlchemyError, OSError)
+    import asyncpg  # SQLAlchemy does not wrap what asyncpg raises while connecting
+
+    return (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def _reason(error: Exception) -> str:
+    cause = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
+    if "no such table" in cause or "UndefinedTable" in cause:
+        return f"{cause}; bring it up to date with `python -m migrations`"
+    if "readonly" in cause or "unable to open" in cause:
+        return f"{cause}; make the file and its folder writable for this user"
+    if isinstance(error, ConnectionError):
+        return f"{cause}; start it, or correct DATABASE_URL"
+    return cause

@@ -1,0 +1,213 @@
+"""Stories as trees: every prompt, edit and continuation is a node, a retry is a sibling, nothing is overwritten.
+
+Who may see or change a story is the border's to ask; `Story.user_key` says whose it is.
+"""
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..errors import InputError
+from ..tables import Node, Share, Story
+from .database import Database
+
+Kind = Literal["prompt", "edit", "continuation"]
+
+
+class Stories:
+    """Stories, their nodes and their shares."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self,
+        *,
+        source: str,
+        user_key: str | None,
+        guild_key: str | None = None,
+        title: str = "",
+        details: Mapping[str, Any] | None = None,
+        story_id: str | None = None,
+    ) -> Story:
+        """Make an empty story. A border may bring its own unguessable id."""
+        now = datetime.now(UTC)
+        story = Story(
+            id=story_id or uuid.uuid4().hex,
+            source=source,
+            user_key=user_key,
+            guild_key=guild_key,
+            title=title,
+            current_node_id=None,
+            created_at=now,
+            updated_at=now,
+            details=dict(details or {}),
+        )
+        async with self._database.write() as session:
+            session.add(story)
+        return story
+
+    async def get(self, story_id: str) -> Story | None:
+        """Return one story, or None."""
+        async with self._database.read() as session:
+            return await session.get(Story, story_id)
+
+    async def of_user(self, user_key: str, *, limit: int = 100) -> Sequence[Story]:
+        """Return a user's stories, the last touched first."""
+        query = sa.select(Story).where(Story.user_key == user_key).order_by(Story.updated_at.desc()).limit(limit)
+        async with self._database.read() as session:
+            return (await session.scalars(query)).all()
+
+    async def update(
+        self,
+        story_id: str,
+        *,
+        title: str | None = None,
+        current_node_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Story:
+        """Change what is given. Raises InputError for a story that is not there."""
+        async with self._database.write() as session:
+            story = await _story(session, story_id)
+            if title is not None:
+                story.title = title
+            if current_node_id is not None:
+                story.current_node_id = current_node_id
+            if details is not None:
+                story.details = dict(details)
+            story.updated_at = datetime.now(UTC)
+        return story
+
+    async def delete(self, story_id: str) -> bool:
+        """Delete a story with its nodes and shares; False when there was none."""
+        async with self._database.write() as session:
+            deleted = await session.execute(sa.delete(Story).where(Story.id == story_id).returning(Story.id))
+            return deleted.first() is not None
+
+    async def add_node(
+        self,
+        story_id: str,
+        *,
+        kind: Kind,
+        text: str,
+        parent_id: str | None = None,
+        node_id: str | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        checkpoint: str | None = None,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        reason: str | None = None,
+        request_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Node:
+        """Add a node and make it the current one; adding the same id again overwrites it, so a border may retry.
+
+        Raises InputError for a story or a parent that is not there.
+        """
+        now = datetime.now(UTC)
+        node = Node(
+            story_id=story_id,
+            id=node_id or uuid.uuid4().hex,
+            parent_id=parent_id,
+            kind=kind,
+            text=text,
+            sampling=None if sampling is None else dict(sampling),
+            checkpoint=checkpoint,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            reason=reason,
+            request_id=request_id,
+            created_at=now,
+            details=dict(details or {}),
+        )
+        async with self._database.write() as session:
+            story = await _story(session, story_id)
+            if parent_id is not None:
+                await _node(session, story_id, parent_id)
+            if parent_id is None and kind == "continuation":
+                raise InputError("a continuation needs a parent node, got none", "parent_id")
+            node = await session.merge(node)
+            story.current_node_id, story.updated_at = node.id, now
+        return node
+
+    async def nodes(self, story_id: str) -> Sequence[Node]:
+        """Return every node of a story, parents before children."""
+        query = sa.select(Node).where(Node.story_id == story_id).order_by(Node.created_at, Node.id)
+        async with self._database.read() as session:
+            return (await session.scalars(query)).all()
+
+    async def node(self, story_id: str, node_id: str) -> Node | None:
+        """Return one node, or None."""
+        async with self._database.read() as session:
+            return await session.get(Node, (story_id, node_id))
+
+    async def text_at(self, story_id: str, node_id: str) -> str:
+        """Return the whole story as it stands at a node. Raises InputError for a node that is not there."""
+        parts: list[str] = []
+        async with self._database.read() as session:
+            node = await _node(session, story_id, node_id)
+            while node.kind == "continuation":
+                parts.append(node.text)
+                assert node.parent_id is not None  # add_node sees to it
+                node = await _node(session, story_id, node.parent_id)
+        return node.text + "".join(reversed(parts))
+
+    async def share(self, story_id: str, node_id: str, *, lasts: timedelta) -> Share:
+        """Make a link to a node. Its id has 192 random bits: it cannot be guessed."""
+        now = datetime.now(UTC)
+        share = Share(
+            id=secrets.token_urlsafe(24),
+            story_id=story_id,
+            node_id=node_id,
+            created_at=now,
+            expires_at=now + lasts,
+            withdrawn_at=None,
+        )
+        async with self._database.write() as session:
+            await _node(session, story_id, node_id)
+            session.add(share)
+        return share
+
+    async def shares(self, story_id: str) -> Sequence[Share]:
+        """Return the links to a story that still open, the newest first."""
+        query = sa.select(Share).where(Share.story_id == story_id, _is_open()).order_by(Share.created_at.desc())
+        async with self._database.read() as session:
+            return (await session.scalars(query)).all()
+
+    async def shared(self, share_id: str) -> tuple[Share, Story, str] | None:
+        """Return the share, its story and the text shown; None where it never was, expired or was withdrawn."""
+        async with self._database.read() as session:
+            share = await session.scalar(sa.select(Share).where(Share.id == share_id, _is_open()))
+            if share is None:
+                return None
+            story = await _story(session, share.story_id)
+        return share, story, await self.text_at(share.story_id, share.node_id)
+
+    async def withdraw(self, share_id: str) -> bool:
+        """Close a link; False when it was not open."""
+        change = sa.update(Share).where(Share.id == share_id, _is_open()).values(withdrawn_at=datetime.now(UTC))
+        async with self._database.write() as session:
+            return (await session.execute(change.returning(Share.id))).first() is not None
+
+
+def _is_open() -> sa.ColumnElement[bool]:
+    return sa.and_(Share.withdrawn_at.is_(None), Share.expires_at > datetime.now(UTC))
+
+
+async def _story(session: AsyncSession, story_id: str) -> Story:
+    story = await session.get(Story, story_id)
+    if story is None:
+        raise InputError(f"there is no story {story_id!r}", "story_id")
+    return story
+
+
+async def _node(session: AsyncSession, story_id: str, node_id: str) -> Node:
+    node = await session.get(Node, (story_id, node_id))
+    if node is None:
+        raise InputError(f"there is no node {node_id!r} in story {story_id!r}", "node_id")
+    return node

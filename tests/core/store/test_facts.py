@@ -1,0 +1,10 @@
+"""Facts are remembered by name."""
+
+from core.store import Store
+
+
+async def test_a_fact_is_what_was_last_said(store: Store) -> None:
+    assert await store.facts.get("commands") is None
+    await store.facts.set("commands", "abc")
+    await store.facts.set("commands", "def")
+    assert await store.facts.get("commands") == "def"
