@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -168,7 +169,7 @@ def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:
 
 def _reason(error: Exception) -> str:
     cause = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
-    if "no such table" in cause or "UndefinedTable" in cause:
+    if re.search(r"no such (table|column)|(relation|column) .* does not exist", cause):
         return f"{cause}; bring it up to date with `python -m migrations`"
     if "readonly" in cause or "unable to open" in cause:
         return f"{cause}; make the file and its folder writable for this user"

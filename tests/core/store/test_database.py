@@ -1,0 +1,36 @@
+"""The database's address and limits: where they come from, and what is made of them."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from core.config import Config
+from core.errors import StoreError
+from core.store import Database, DatabaseSettings, Store
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_shipped_file_states_every_default() -> None:
+    table = tomllib.loads((ROOT / "config.toml").read_text())["database"]
+    assert table == DatabaseSettings().model_dump()
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/fable")
+    assert DatabaseSettings.read(Config(ROOT / "config.toml")).url == "postgresql://elsewhere/fable"
+    monkeypatch.delenv("DATABASE_URL")
+    assert DatabaseSettings.read(Config(ROOT / "config.toml")).url == DatabaseSettings().url
+
+
+def test_the_password_is_never_shown() -> None:
+    assert str(Database(DatabaseSettings(url="postgres://fable:hunter2@db/fable"))) == (
+        "postgresql+asyncpg://fable:***@db/fable"
+    )
+
+
+async def test_a_database_without_tables_says_how_to_make_them(empty_database: DatabaseSettings) -> None:
+    async with Store(empty_database) as store:
+        with pytest.raises(StoreError, match="bring it up to date with `python -m migrations`"):
+            await store.settings.get("installation")
