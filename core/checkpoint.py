@@ -1,9 +1,10 @@
 """A trained model on disk: a directory with weights, config, tokenizer and model card.
 
-    model.safetensors   the weights, float32 or bfloat16
-    config.json         architecture, sizes, and how it was trained
-    tokenizer.model     the vocabulary
-    README.md           the model card
+    model.safetensors    the weights, float32 or bfloat16
+    config.json          architecture, sizes, and how it was trained
+    tokenizer.model      the vocabulary
+    novelty.safetensors  which runs of words stand in the training books; may be left out
+    README.md            the model card
 
 Written aside, fsynced and renamed: a crash leaves the old checkpoint or the new one. Loading never unpickles.
 """
@@ -22,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from .errors import CheckpointError
 from .models import build_model
+from .novelty import NoveltyIndex
 from .tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -47,6 +49,7 @@ class Checkpoint:
     model: Any  # a LanguageModel; torch modules and protocols do not mix in mypy
     tokenizer: Tokenizer
     config: CheckpointConfig
+    novelty: NoveltyIndex | None = None
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -68,7 +71,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except CheckpointError as error:
         raise CheckpointError(f"{path / CONFIG}: {error}") from error
     _load_weights(model, path / WEIGHTS)
-    return Checkpoint(name=path.resolve().name, path=path, model=model.eval(), tokenizer=tokenizer, config=config)
+    return Checkpoint(
+        name=path.resolve().name,
+        path=path,
+        model=model.eval(),
+        tokenizer=tokenizer,
+        config=config,
+        novelty=NoveltyIndex.load(path),
+    )
 
 
 def save_checkpoint(
@@ -78,6 +88,7 @@ def save_checkpoint(
     tokenizer: Tokenizer,
     config: CheckpointConfig,
     card: str,
+    novelty: NoveltyIndex | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a checkpoint directory aside and rename it into place, replacing the one that was there."""
@@ -91,8 +102,10 @@ def save_checkpoint(
         (aside / TOKENIZER).write_bytes(tokenizer.to_bytes())
         (aside / CARD).write_text(card, encoding="utf-8")
         aside.chmod(0o755)
-        for file in (WEIGHTS, CONFIG, TOKENIZER, CARD):
-            _sync(aside / file)
+        if novelty is not None:
+            novelty.save(aside)
+        for file in aside.iterdir():
+            _sync(file)
         _sync(aside)
         _replace_directory(aside, path)
     except OSError as error:

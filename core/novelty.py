@@ -102,8 +102,8 @@ class NoveltyIndex:
 
     def copied_share(self, text: str) -> float:
         """Return the share of the words of `text`, 0 to 1, that lie in copied spans."""
-        copied = sum(_count_words(text[span.start : span.end]) for span in self.copied_spans(text))
-        return copied / max(1, _count_words(text))
+        copied = sum(len(words_of(text[span.start : span.end])) for span in self.copied_spans(text))
+        return copied / max(1, len(words_of(text)))
 
     def longest_run(self, text: str) -> int:
         """Return the length, in words, of the longest run copied from the books; 0 where there is none."""
@@ -111,7 +111,7 @@ class NoveltyIndex:
         return max((last - first + 1 for first, last in runs), default=0)
 
     def save(self, folder: Path) -> None:
-        """Write the index into `folder` as novelty.safetensors."""
+        """Write the index into `folder` as novelty.safetensors, aside and renamed."""
         facts = {
             "ngram_words": self.ngram_words,
             "hash_count": self._hash_count,
@@ -119,7 +119,9 @@ class NoveltyIndex:
             "sampling_bits": self.sampling_bits,
         }
         metadata = {name: str(fact) for name, fact in facts.items()}
-        save_file({"filter": self._bits}, folder / FILE_NAME, metadata=metadata)
+        aside = folder / f".{FILE_NAME}"
+        save_file({"filter": self._bits}, aside, metadata=metadata)
+        aside.replace(folder / FILE_NAME)
 
     @classmethod
     def load(cls, folder: Path) -> "NoveltyIndex | None":
@@ -136,7 +138,7 @@ class NoveltyIndex:
 
     def _copied_runs(self, words: list[re.Match[str]]) -> list[tuple[int, int]]:
         """Return the first and the last word of every run that stands in the books."""
-        hashes = _ngram_hashes([match.group() for match in words], self.ngram_words)
+        hashes = ngram_hashes([match.group() for match in words], self.ngram_words)
         kept = np.flatnonzero(_sampled(hashes, self.sampling_bits))
         found = np.concatenate(([False], self._contains(hashes[kept]), [False]))
         edges = np.flatnonzero(found[1:] != found[:-1]).reshape(-1, 2)
@@ -153,7 +155,7 @@ def _collect(texts: Iterable[str], ngram_words: int, capacity: int) -> tuple[Has
     """Return the distinct n-grams' hashes, thinned by halves until `capacity` can hold them, and how often halved."""
     hashes, pending, sampling_bits = np.empty(0, dtype=np.uint64), [np.empty(0, dtype=np.uint64)], 0
     for words in _blocks(texts, ngram_words):
-        new = _ngram_hashes(words, ngram_words)
+        new = ngram_hashes(words, ngram_words)
         pending.append(new[_sampled(new, sampling_bits)])
         if sum(map(len, pending)) > capacity:
             hashes, sampling_bits = _thinned(np.unique(np.concatenate([hashes, *pending])), sampling_bits, capacity)
@@ -179,8 +181,13 @@ def _blocks(texts: Iterable[str], ngram_words: int) -> Iterator[list[str]]:
         yield words
 
 
-def _ngram_hashes(words: list[str], ngram_words: int) -> Hashes:
-    """Hash every run of `ngram_words` words: the same on every machine, one 64-bit number each."""
+def words_of(text: str) -> list[str]:
+    """Return the words of `text` as the index compares them, but for their case."""
+    return _WORD.findall(text)
+
+
+def ngram_hashes(words: list[str], ngram_words: int) -> Hashes:
+    """Hash every run of `ngram_words` words, without case: the same on every machine, one 64-bit number each."""
     if len(words) < ngram_words:
         return np.empty(0, dtype=np.uint64)
     code = {word: _word_hash(word) for word in set(words)}
@@ -213,10 +220,6 @@ def _bit_positions(hashes: Hashes, hash_count: int, bits: int) -> Iterator[npt.N
     first, step = spread & np.uint64(0xFFFFFFFF), spread >> np.uint64(32)
     for number in range(hash_count):
         yield ((first + np.uint64(number) * step) % np.uint64(bits)).astype(np.int64)
-
-
-def _count_words(text: str) -> int:
-    return sum(1 for _ in _WORD.finditer(text))
 
 
 def _checked(filter_bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.checkpoint import load_checkpoint, save_checkpoint
 from core.errors import CheckpointError
 from core.novelty import FILE_NAME, NoveltyIndex, Span
+from tests.tiny import make_tiny_checkpoint
 
 BOOK = (
     "The tinker's cat had three moons on her collar, and a key that opened nothing. "
@@ -127,3 +129,15 @@ def test_a_damaged_file_is_named(index: NoveltyIndex, tmp_path: Path, damage: by
 
 def test_books_of_no_words_give_an_index_that_finds_nothing() -> None:
     assert NoveltyIndex.build(["", "..."]).copied_spans(BOOK) == []
+
+
+def test_a_checkpoint_carries_its_index(tmp_path: Path, index: NoveltyIndex) -> None:
+    path = make_tiny_checkpoint(tmp_path / "tiny", steps=1)
+    plain = load_checkpoint(path)
+    assert plain.novelty is None
+    save_checkpoint(
+        path, model=plain.model, tokenizer=plain.tokenizer, config=plain.config, card="# tiny", novelty=index
+    )
+    loaded = load_checkpoint(path).novelty
+    assert loaded is not None
+    assert loaded.copied_spans(BOOK) == [Span(0, len(BOOK) - 1)]
