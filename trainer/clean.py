@@ -1,0 +1,206 @@
+"""Turns text files as they come into a corpus: one paragraph a line, UTF-8, no duplicates, and says what it changed.
+
+Every step can be left out. Nothing is dropped silently: each change is counted in the file's `Changes`, and the
+originals are never touched. The rules aim at books; verse and headings keep their lines.
+"""
+
+import hashlib
+import html
+import re
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+from core.errors import CorpusError
+from core.novelty import ngram_hashes, words_of
+
+MIN_WRAPPED_CHARS = 40  # shorter lines are verse, tables or headings
+MAX_WRAPPED_CHARS = 100  # hard wraps stand at 60 to 80 characters; longer lines are whole paragraphs already
+DUPLICATE_SHARE = 0.7  # of the smaller text's runs of eight words; another preface makes no other book
+
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
+_PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n\s*")
+_ITALICS = re.compile(r"(?<![^\W_])_([^_\n]{1,400}?)_(?![^\W_])", re.DOTALL)
+_PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "…": "...", "\u00a0": " ", "\u00ad": ""})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaning:
+    """Which steps to take. All are on: each leaves text alone that does not need it."""
+
+    entities: bool = True
+    joined_lines: bool = True
+    plain_punctuation: bool = True
+    drop_duplicates: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What was done to one file."""
+
+    encoding: str
+    recoded_lines: int = 0
+    dropped_controls: int = 0
+    entities: int = 0
+    joined_lines: int = 0
+    plain_marks: int = 0
+
+    def __str__(self) -> str:
+        facts = {
+            f"{self.recoded_lines} lines read as Windows-1252": self.recoded_lines,
+            f"{self.dropped_controls} control characters dropped": self.dropped_controls,
+            f"{self.entities} HTML entities resolved": self.entities,
+            f"{self.joined_lines} hard-wrapped lines joined": self.joined_lines,
+            f"{self.plain_marks} marks made plain": self.plain_marks,
+        }
+        return ", ".join([self.encoding, *(fact for fact, count in facts.items() if count)])
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What became of a folder: `kept` maps each file to its changes, `duplicates` each one left out to its twin."""
+
+    kept: dict[Path, Changes] = field(default_factory=dict)
+    duplicates: dict[Path, Path] = field(default_factory=dict)
+    empty: list[Path] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """Yield one line a file, fit to print."""
+        yield from (f"{path}: {changes}" for path, changes in self.kept.items())
+        yield from (f"{path}: left out, the same text as {twin}" for path, twin in self.duplicates.items())
+        yield from (f"{path}: left out, no words in it" for path in self.empty)
+
+
+def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
+    """Write every `.txt` below `source`, cleaned, to the same place below `target`. Raises CorpusError."""
+    if target.resolve().is_relative_to(source.resolve()):
+        raise CorpusError(f"{target}: expected a folder outside {source}, so that the originals stay as they are")
+    paths = sorted(source.rglob("*.txt")) if source.is_dir() else [source]
+    if not paths or not source.exists():
+        raise CorpusError(f"{source}: expected a .txt file or a folder of them, found none")
+    report, seen = Report(), _Seen()
+    for path in paths:
+        text, changes = clean(path.read_bytes(), cleaning)
+        name = path.relative_to(source) if source.is_dir() else Path(path.name)
+        if not text.strip():
+            report.empty.append(name)
+        elif cleaning.drop_duplicates and (twin := seen.twin_of(text, name)):
+            report.duplicates[name] = twin
+        else:
+            report.kept[name] = changes
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_text(text, encoding="utf-8")
+    return report
+
+
+def clean(content: bytes, cleaning: Cleaning) -> tuple[str, Changes]:
+    """Return the text in `content` as the corpus wants it, and what was changed."""
+    text, changes = decode(content)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    controls = [char for char in set(text) if ord(char) < 32 and char not in "\n\t"]
+    changes = replace(changes, dropped_controls=sum(map(text.count, controls)))
+    text = text.translate({ord(char): None for char in controls})
+    if cleaning.entities:
+        text, count = _ENTITY.subn(lambda match: html.unescape(match.group()), text)
+        changes = replace(changes, entities=count)
+    if cleaning.plain_punctuation:
+        text, count = plain_punctuation(text)
+        changes = replace(changes, plain_marks=count)
+    if cleaning.joined_lines:
+        text, count = join_lines(text)
+        changes = replace(changes, joined_lines=count)
+    return text, changes
+
+
+def decode(content: bytes) -> tuple[str, Changes]:
+    """Read UTF-8, UTF-16 with its mark, Windows-1252, or a file that mixes UTF-8 and Windows-1252 line by line."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace"), Changes(encoding="UTF-16")
+    try:
+        return content.decode("utf-8-sig"), Changes(encoding="UTF-8")
+    except UnicodeDecodeError:
+        pass
+    lines, recoded, unicode_lines = [], 0, 0
+    for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        try:
+            lines.append(line.decode("utf-8"))
+            unicode_lines += not line.isascii()
+        except UnicodeDecodeError:
+            lines.append(_decode_windows(line))
+            recoded += 1
+    encoding = "UTF-8 mixed with Windows-1252" if unicode_lines else "Windows-1252"
+    return "\n".join(lines), Changes(encoding=encoding, recoded_lines=recoded)
+
+
+def plain_punctuation(text: str) -> tuple[str, int]:
+    """Use straight quotes, three dots, `—` without spaces and no `_italics_`; return how many marks changed."""
+    marks = sum(text.count(chr(mark)) for mark in _PLAIN)
+    text = text.translate(_PLAIN)
+    text, dashes = re.subn(r"[ \t]*(?:(?<!-)--(?!-)|(?<=[^\s—]) — (?=[^\s—]))[ \t]*", "—", text)
+    text, italics = _ITALICS.subn(r"\1", text)
+    return text, marks + dashes + italics
+
+
+def join_lines(text: str) -> tuple[str, int]:
+    """Join the lines of hard-wrapped paragraphs; return how many line ends went away.
+
+    A paragraph is prose when every line but its last nearly reaches the width at which the file wraps: there the next
+    line's first word would not have fitted. Verse and headings break earlier, and stay as they are.
+    """
+    blocks = [[line.strip() for line in block.split("\n")] for block in _PARAGRAPH_BREAK.split(text.strip())]
+    width = _wrap_width(blocks)
+    joined = [_joined(block, width) if width else "\n".join(block) for block in blocks]
+    removed = sum(map(len, blocks)) - sum(block.count("\n") + 1 for block in joined)
+    return "\n\n".join(block for block in joined if block) + "\n", removed
+
+
+def _wrap_width(blocks: list[list[str]]) -> int:
+    """Return the width at which a hard-wrapped file breaks its lines; 0 where the lines are whole paragraphs."""
+    lengths = [len(line) for block in blocks for line in block[:-1]]
+    if len(lengths) < 2 or statistics.median(lengths) < MIN_WRAPPED_CHARS:
+        return 0
+    width = round(statistics.quantiles(lengths, n=20)[-1])
+    return width if width <= MAX_WRAPPED_CHARS else 0
+
+
+def _joined(block: list[str], width: int) -> str:
+    """Join the lines of `block` where the next word would not have fitted; else leave them."""
+    fits = [
+        len(line) + 1 + len(following.split(maxsplit=1)[0]) <= width * 0.9
+        for line, following in pairwise(block)
+        if following
+    ]
+    return "\n".join(block) if any(fits) else " ".join(block)
+
+
+def _decode_windows(line: bytes) -> str:
+    try:
+        return line.decode("cp1252")
+    except UnicodeDecodeError:  # five bytes mean nothing in Windows-1252; in Latin-1 they are control characters
+        return line.decode("latin-1")
+
+
+class _Seen:
+    """The texts kept so far, known by their words and by a sample of their runs of eight words."""
+
+    def __init__(self) -> None:
+        self._digests: dict[bytes, Path] = {}
+        self._samples: dict[Path, frozenset[int]] = {}
+
+    def twin_of(self, text: str, name: Path) -> Path | None:
+        """Return the earlier file with (nearly) the same text, or remember this one."""
+        words = [word.casefold() for word in words_of(text)]
+        digest = hashlib.sha256(" ".join(words).encode()).digest()
+        if digest in self._digests:
+            return self._digests[digest]
+        hashes = ngram_hashes(words, 8)
+        sample = frozenset(hashes[hashes % 64 == 0].tolist())
+        for twin, other in self._samples.items():
+            smaller = min(len(sample), len(other))
+            if smaller >= 20 and len(sample & other) >= DUPLICATE_SHARE * smaller:
+                return twin
+        self._digests[digest] = name
+        self._samples[name] = sample
+        return None
