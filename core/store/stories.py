@@ -16,7 +16,10 @@ from ..errors import InputError
 from ..tables import Node, Share, Story
 from .database import Database
 
-Kind = Literal["prompt", "edit", "continuation"]
+Kind = Literal["prompt", "edit", "continuation", "snapshot"]  # a snapshot is the text behind a link, no step
+
+
+_TICK = timedelta(microseconds=1)  # keeps nodes saved together in their order
 
 
 class Stories:
@@ -81,6 +84,44 @@ class Stories:
             if details is not None:
                 story.details = dict(details)
             story.updated_at = datetime.now(UTC)
+        return story
+
+    async def save(
+        self,
+        story_id: str,
+        *,
+        source: str,
+        user_key: str | None,
+        title: str | None = None,
+        current_node_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        nodes: Sequence[Mapping[str, Any]] = (),
+    ) -> Story:
+        """Make a story or change it, all at once: nodes are added or overwritten by id, and none is removed.
+
+        Raises InputError for a parent that does not stand before its child, or that would change.
+        """
+        now = datetime.now(UTC)
+        async with self._database.write() as session:
+            story = await session.get(Story, story_id)
+            if story is None:
+                story = Story(id=story_id, source=source, user_key=user_key, guild_key=None, title="", details={})
+                story.created_at = now
+                session.add(story)
+            story.title = story.title if title is None else title
+            story.details = story.details if details is None else dict(details)
+            story.current_node_id = current_node_id or story.current_node_id
+            story.updated_at = now
+            await session.flush()
+            saved = await session.execute(
+                sa.select(Node.id, Node.parent_id, Node.created_at).where(Node.story_id == story_id)
+            )
+            known = {id: (parent_id, created_at) for id, parent_id, created_at in saved}
+            rows = [_node_row(story_id, node, known, now + i * _TICK) for i, node in enumerate(nodes)]
+            if rows:
+                await self._database.upsert(session, Node, rows)
+            if story.current_node_id is not None and story.current_node_id not in known:
+                raise InputError(f"current_node_id must be a node of the story, got {story.current_node_id!r}")
         return story
 
     async def delete(self, story_id: str) -> bool:
@@ -197,6 +238,31 @@ class Stories:
 
 def _is_open() -> sa.ColumnElement[bool]:
     return sa.and_(Share.withdrawn_at.is_(None), Share.expires_at > datetime.now(UTC))
+
+
+def _node_row(
+    story_id: str, node: Mapping[str, Any], known: dict[str, tuple[str | None, datetime]], now: datetime
+) -> dict[str, Any]:
+    """Return a node's columns and note it as known. A parent that never changes cannot be made to run in a circle."""
+    id, parent_id = node["id"], node.get("parent_id")
+    if parent_id is not None and parent_id not in known:
+        raise InputError(f"node {id!r}: there is no parent {parent_id!r} before it in story {story_id!r}", "nodes")
+    if parent_id is None and node["kind"] == "continuation":
+        raise InputError(f"node {id!r}: a continuation needs a parent: begin with a prompt", "nodes")
+    if id in known and known[id][0] != parent_id:
+        raise InputError(f"node {id!r}: its parent is {known[id][0]!r} and cannot become {parent_id!r}", "nodes")
+    known[id] = (parent_id, known[id][1] if id in known else now)
+    defaults: dict[str, Any] = {
+        "parent_id": None,
+        "sampling": None,
+        "checkpoint": None,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "reason": None,
+        "request_id": None,
+        "details": {},
+    }
+    return defaults | dict(node) | {"story_id": story_id, "created_at": known[id][1]}
 
 
 async def _story(session: AsyncSession, story_id: str) -> Story:

@@ -1,6 +1,7 @@
 """A story is a tree in which nothing is overwritten, and a share shows one node of it for a while."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,37 @@ async def test_deleting_a_story_deletes_its_nodes_and_shares(store: Store) -> No
     assert not await store.stories.delete(story.id)
     assert await store.stories.nodes(story.id) == []
     assert await store.stories.shared(share.id) is None
+
+
+async def test_a_story_saved_again_gains_nodes_and_loses_none(store: Store) -> None:
+    await store.stories.save("a" * 16, source="web", user_key="u", title="One", nodes=[_prompt("1", "Once")])
+    more = [_prompt("1", "Once!"), {"id": "2", "parent_id": "1", "kind": "continuation", "text": " more"}]
+    story = await store.stories.save("a" * 16, source="web", user_key="u", current_node_id="2", nodes=more)
+    await store.stories.save("a" * 16, source="web", user_key="u", nodes=[_prompt("3", "Twice")])
+    assert (story.title, story.current_node_id) == ("One", "2")
+    assert [node.id for node in await store.stories.nodes("a" * 16)] == ["1", "2", "3"]
+    assert await store.stories.text_at("a" * 16, "2") == "Once! more"
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [{"id": "2", "parent_id": "missing", "kind": "edit", "text": ""}],
+        [{"id": "2", "kind": "continuation", "text": ""}],
+        [{"id": "1", "parent_id": "2", "kind": "edit", "text": ""}],
+        [{"id": "2", "parent_id": "2", "kind": "edit", "text": ""}],
+        [
+            {"id": "2", "parent_id": "1", "kind": "edit", "text": ""},
+            {"id": "1", "parent_id": "2", "kind": "edit", "text": ""},
+        ],
+    ],
+)
+async def test_a_tree_that_would_not_be_one_is_refused_whole(store: Store, nodes: list[dict[str, Any]]) -> None:
+    await store.stories.save("a" * 16, source="web", user_key="u", nodes=[_prompt("1", "Once")])
+    with pytest.raises(InputError, match="node '"):
+        await store.stories.save("a" * 16, source="web", user_key="u", nodes=nodes)
+    assert [node.id for node in await store.stories.nodes("a" * 16)] == ["1"]
+
+
+def _prompt(id: str, text: str) -> dict[str, Any]:
+    return {"id": id, "kind": "prompt", "text": text}
