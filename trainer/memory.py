@@ -1,0 +1,266 @@
+"""Memory at test time: the model goes on learning from the text it is reading, and is measured doing so.
+
+The neural cache (Grave, Joulin, Usunier 2017) remembers what followed each recent hidden state; dynamic evaluation
+(Krause, Kahembwe, Murray, Renals 2018) takes a gradient step after each stretch of text, in their RMS form with decay
+towards the trained weights. A token is always predicted before it is learned from. Both read the test text, so their
+figures stand in a column of their own; their settings are chosen on validation text only.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+log = logging.getLogger(__name__)
+
+STATIC_SEGMENT = 256  # tokens read at once where nothing is learned; does not change the figures
+
+Ids = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """`window` tokens are remembered; `flatness` is Grave's theta, `share` lambda, the cache's part of the mixture."""
+
+    window: int = 2000
+    flatness: float = 0.3
+    share: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicSettings:
+    """A step of `learning_rate` every `segment` tokens, then `decay` of the way back to the trained weights."""
+
+    segment: int = 20
+    learning_rate: float = 2e-3
+    decay: float = 2e-3
+    epsilon: float = 2e-5
+
+
+def token_nats(
+    model: Any,
+    ids: Ids,
+    *,
+    cache: CacheSettings | None = None,
+    dynamic: DynamicSettings | None = None,
+    statistics: "GradientStatistics | None" = None,
+) -> npt.NDArray[np.float64]:
+    """Return -log p of each token of `ids` but the first, one stream, the state carried from the zero state.
+
+    Dynamic evaluation needs `statistics` of text that is not the test text. The model's weights are as before after it.
+    """
+    model.eval()
+    segment = STATIC_SEGMENT if dynamic is None else dynamic.segment
+    memory = None if cache is None else _Cache(cache)
+    state = model.init_state(1)
+    nats: list[Tensor] = []
+    with _learning(model, dynamic, statistics) as learn:
+        for inputs, targets in _segments(ids, segment, state[0].device):
+            hidden, state = model.hidden(inputs, state)
+            output = hidden.output[:, 0]  # (T, H)
+            logits = functional.linear(output, model.output_weight, model.output_bias)
+            losses = functional.cross_entropy(logits.float(), targets, reduction="none")  # (T,)
+            state = tuple(tensor.detach() for tensor in state)
+            learn(losses.mean())
+            nats.append(losses.detach() if memory is None else memory.mixed(losses.detach(), output.detach(), targets))
+    return torch.cat(nats).double().cpu().numpy()
+
+
+class GradientStatistics:
+    """The root mean square of each weight's gradient, over stretches of text as long as the segments to come."""
+
+    def __init__(self, model: Any, ids: Ids, *, segment: int, segments: int = 500) -> None:
+        model.eval()
+        weights = _Weights(model)
+        total = torch.zeros_like(weights.flat)
+        state = model.init_state(1)
+        count = 0
+        with torch.enable_grad():
+            for inputs, targets in _segments(ids[: segments * segment + 1], segment, state[0].device):
+                hidden, state = model.hidden(inputs, state)
+                logits = functional.linear(hidden.output[:, 0], model.output_weight, model.output_bias)
+                state = tuple(tensor.detach() for tensor in state)
+                total += weights.gradient(functional.cross_entropy(logits.float(), targets)).square()
+                count += 1
+        weights.release()
+        self.rms = (total / max(1, count)).sqrt()
+
+
+def tune_cache(model: Any, ids: Ids, *, windows: Sequence[int] = (500, 2000, 5000)) -> CacheSettings:
+    """Choose the cache's settings on validation `ids`: the best of a grid, all from one pass of the model."""
+    model.eval()
+    outputs, losses, targets = _read(model, ids)
+    best, lowest = CacheSettings(share=0.0), float(losses.sum())
+    scale = 1 / float(outputs.square().sum(1).mean())  # flatness counts against the size of the hidden states
+    for window in windows:
+        for flatness in (1 * scale, 2 * scale, 4 * scale, 8 * scale, 16 * scale):
+            settings = CacheSettings(window=window, flatness=flatness)
+            shares = _shares_of_cache(settings, outputs, targets)
+            for share in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
+                nats = float(_mixture(losses, shares, share).sum())
+                if nats < lowest:
+                    best, lowest = replace(settings, share=share), nats
+    log.info("cache=%s nats=%.4f static=%.4f", best, lowest / len(losses), float(losses.mean()))
+    return best
+
+
+def tune_dynamic(
+    model: Any, ids: Ids, statistics: GradientStatistics, *, segment: int = DynamicSettings().segment
+) -> DynamicSettings:
+    """Choose learning rate, then decay, on validation `ids`: each up or down by steps while that helps."""
+    tried: dict[DynamicSettings, float] = {}
+
+    def nats(settings: DynamicSettings) -> float:
+        if settings not in tried:
+            tried[settings] = float(token_nats(model, ids, dynamic=settings, statistics=statistics).mean())
+            log.info("dynamic=%s nats=%.4f", settings, tried[settings])
+        return tried[settings]
+
+    best = DynamicSettings(segment=segment)
+    for name, factor in (("learning_rate", 2.0), ("decay", 4.0), ("learning_rate", math.sqrt(2))):
+        best = _climb(best, name, factor, nats)
+    return best
+
+
+def _climb(
+    best: DynamicSettings, name: str, factor: float, nats: Callable[[DynamicSettings], float]
+) -> DynamicSettings:
+    for step in (factor, 1 / factor):
+        start = best
+        while nats(neighbour := replace(best, **{name: getattr(best, name) * step})) < nats(best):
+            best = neighbour
+        if best != start:
+            break
+    return best
+
+
+class _Cache:
+    """The last `window` hidden states and the tokens that followed them."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._settings = settings
+        self._outputs: Tensor | None = None
+        self._targets: Tensor | None = None
+
+    def mixed(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the losses (T,) with the cache's help, then remember the segment."""
+        window = self._settings.window
+        if self._outputs is not None and self._targets is not None:
+            outputs = torch.cat((self._outputs, outputs))
+            targets = torch.cat((self._targets, targets))
+        shares = _shares_of_cache(self._settings, outputs, targets, last=len(losses))
+        self._outputs, self._targets = outputs[-window:], targets[-window:]
+        return _mixture(losses, shares, self._settings.share)
+
+
+def _shares_of_cache(settings: CacheSettings, outputs: Tensor, targets: Tensor, last: int | None = None) -> Tensor:
+    """Return the cache's probability of each of the `last` targets (all by default); -1 where the cache is empty."""
+    count, shares = len(targets), []
+    for start in range(count - (count if last is None else last), count, STATIC_SEGMENT):
+        stop = min(start + STATIC_SEGMENT, count)
+        low = max(0, start - settings.window)
+        scores = settings.flatness * (outputs[start:stop] @ outputs[low:stop].T)  # (T, N)
+        distance = torch.arange(start, stop, device=scores.device)[:, None] - torch.arange(
+            low, stop, device=scores.device
+        )
+        scores = scores.masked_fill((distance < 1) | (distance > settings.window), -torch.inf)
+        weights = scores.softmax(dim=1).nan_to_num()  # the first token's row has nothing to look back on
+        same = targets[start:stop, None] == targets[None, low:stop]
+        shares.append((weights * same).sum(1))
+    if last is None or last == count:
+        shares[0][0] = -1
+    return torch.cat(shares)
+
+
+def _mixture(losses: Tensor, shares: Tensor, share: float) -> Tensor:
+    mixed = -((1 - share) * (-losses).exp() + share * shares).clamp_min(1e-30).log()
+    return torch.where(shares < 0, losses, mixed)
+
+
+@contextmanager
+def _learning(
+    model: Any, settings: DynamicSettings | None, statistics: GradientStatistics | None
+) -> Iterator[Callable[[Tensor], None]]:
+    """Give a function that learns from a loss; put the weights back at the end."""
+    if settings is None:
+        with torch.no_grad():
+            yield lambda loss: None
+        return
+    assert statistics is not None, "dynamic evaluation needs gradient statistics"
+    weights = _Weights(model)
+    trained = weights.flat.clone()
+    rates = settings.learning_rate / (statistics.rms + settings.epsilon)
+    decay = (settings.decay * statistics.rms / statistics.rms.mean()).clamp_max(1.0)
+
+    def learn(loss: Tensor) -> None:
+        gradient = weights.gradient(loss)
+        weights.flat.addcmul_(gradient, rates, value=-1).add_((trained - weights.flat).mul_(decay))
+
+    try:
+        with torch.enable_grad():
+            yield learn
+    finally:
+        weights.flat.copy_(trained)
+        weights.release()
+
+
+class _Weights:
+    """A model's parameters as views of one flat tensor, so that a step over all of them is one operation."""
+
+    def __init__(self, model: Any) -> None:
+        self._parameters = list(model.parameters())
+        self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in self._parameters])
+        self._gradient = torch.zeros_like(self.flat)
+        for parameter, values, gradient in zip(
+            self._parameters, self._views(self.flat), self._views(self._gradient), strict=True
+        ):
+            parameter.data = values
+            parameter.grad = gradient
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Return the gradient of `loss` by all weights; valid until the next call."""
+        self._gradient.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return self._gradient
+
+    def release(self) -> None:
+        """Give every parameter memory of its own again."""
+        for parameter in self._parameters:
+            parameter.data = parameter.data.clone()
+            parameter.grad = None
+
+    def _views(self, flat: Tensor) -> Iterable[Tensor]:
+        sizes = [parameter.numel() for parameter in self._parameters]
+        return [
+            part.view_as(parameter) for part, parameter in zip(torch.split(flat, sizes), self._parameters, strict=True)
+        ]
+
+
+def _segments(ids: Ids, length: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs (T, 1) and the targets (T,) that follow them."""
+    for start in range(0, len(ids) - 1, length):
+        window = torch.from_numpy(np.asarray(ids[start : start + length + 1], dtype=np.int64)).to(device)
+        yield window[:-1, None], window[1:]
+
+
+def _read(model: Any, ids: Ids) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the outputs (N, H), losses (N,) and targets (N,) of the static model over `ids`."""
+    state = model.init_state(1)
+    outputs, losses, targets = [], [], []
+    with torch.no_grad():
+        for inputs, wanted in _segments(ids, STATIC_SEGMENT, state[0].device):
+            hidden, state = model.hidden(inputs, state)
+            output = hidden.output[:, 0]
+            logits = functional.linear(output, model.output_weight, model.output_bias)
+            outputs.append(output.float())
+            losses.append(functional.cross_entropy(logits.float(), wanted, reduction="none"))
+            targets.append(wanted)
+    return torch.cat(outputs), torch.cat(losses), torch.cat(targets)
