@@ -1,0 +1,505 @@
+/**
+ * The desk: one story on the page, the writer's hands on it and the model's. Ties the tree, the editor, the streams and
+ * the shelf together; each of those knows nothing of the others.
+ */
+
+import { Announcer } from "./announce.js";
+import { api, byId, h } from "./dom.js";
+import { Editor } from "./editor.js";
+import { Inks } from "./inks.js";
+import { drawMap } from "./map.js";
+import { difference, Story } from "./story.js";
+import { newMeta } from "./storage.js";
+import { Why } from "./why.js";
+
+const CHOICES = 6;
+const SAVE_MS = 400;
+const SAVE_LIVE_MS = 1500;
+
+export class Desk {
+  /** @param {{shelf: import("./storage.js").Shelf, settings: import("./settings.js").Settings, streams: import("./stream.js").Streams}} parts */
+  constructor(parts) {
+    Object.assign(this, parts);
+    this.story = new Story();
+    this.meta = newMeta();
+    /** the stream in flight: its node and what has come but does not stand on the page yet */
+    this.live = null;
+    this.editor = new Editor(byId("page"), {
+      onEdit: (change, touched) => this.#edited(change, touched),
+      onUndo: () => this.undo(),
+      onRedo: () => this.redo(),
+    });
+    this.inks = new Inks(this.editor);
+    this.announcer = new Announcer(byId("announcer"));
+    this.why = new Why({
+      root: byId("note"),
+      editor: this.editor,
+      inks: this.inks,
+      story: () => this.story,
+      isOn: () => this.settings.values.explain,
+      onBranch: (at, choice) => this.branch(at, choice),
+    });
+    this.#listen();
+  }
+
+  // ---- stories on the desk
+
+  /** Put a story on the desk; the one that lay there is saved first. */
+  async show({ meta, nodes, isNew = false }) {
+    await this.putAway();
+    await this.replace({ meta, nodes, isNew });
+  }
+
+  /** Put a story on the desk and forget the one that lay there. `isNew`: the shelf does not have it yet. */
+  async replace({ meta, nodes, isNew = false }) {
+    this.#leave();
+    this.meta = meta;
+    this.story = new Story({ nodes, current: sessionStorage.getItem(`at.${meta.id}`) ?? meta.current });
+    if (isNew) for (const node of nodes) this.story.dirty.add(node.id);
+    sessionStorage.setItem("story", meta.id);
+    byId("title").value = meta.title;
+    this.editor.setText(this.story.text());
+    this.inks.copied = [];
+    this.#redraw();
+    this.#pickUp();
+  }
+
+  async putAway() {
+    this.#leave();
+    this.why.hide();
+    await this.save();
+  }
+
+  /** Another tab has saved this story: take in the branches it has added. */
+  async takeIn(id) {
+    if (id !== this.meta.id) return;
+    const kept = await this.shelf.load(id);
+    if (!kept) return;
+    this.story.adopt(kept.nodes);
+    this.#showMap();
+  }
+
+  async save() {
+    clearTimeout(this.saving);
+    this.saving = null;
+    if (!this.story.dirty.size && !this.isRetitled) return;
+    this.isRetitled = false;
+    const text = this.editor.text;
+    Object.assign(this.meta, {
+      updated: Date.now(),
+      current: this.story.current,
+      opening: text.slice(0, 400).trim().replace(/\s+/g, " ").slice(0, 90),
+      words: this.#words(),
+    });
+    sessionStorage.setItem(`at.${this.meta.id}`, this.story.current);
+    const { meta, story } = this;
+    try {
+      await this.shelf.save({ ...meta }, story);
+    } catch (error) {
+      this.notice(`This browser could not keep the story (${error.message}). Export it to be safe.`);
+    }
+    this.onSaved?.();
+  }
+
+  // ---- the model's hand
+
+  /** Write on from the end, or from `at` on in place of what stands there, beginning with the word `given`. */
+  generate(at, given) {
+    if (this.live) return;
+    const node = this.story.continueAt(at, given, this.#made());
+    this.#showText();
+    this.#write(node);
+  }
+
+  retry() {
+    this.#leave();
+    const node = this.story.retry(this.#made());
+    if (!node) return;
+    this.#showText();
+    this.#write(node);
+  }
+
+  /** Another word in the place of one of the model's; the text as it was stays on its own branch. */
+  branch(at, choice) {
+    this.#leave();
+    this.why.hide();
+    this.generate(at, choice);
+    this.editor.root.focus({ preventScroll: true });
+    this.editor.select(this.editor.text.length);
+  }
+
+  /** Cut the text at the caret and write on from there. */
+  generateHere() {
+    const selection = this.editor.selection();
+    if (selection) this.generate(selection.from);
+  }
+
+  /** Lift the pen: the page keeps what has been written, and what is still on the way. */
+  stop() {
+    if (!this.live || this.live.isStopping) return;
+    this.live.isStopping = true;
+    this.live.handle.stop();
+  }
+
+  /** Lift the pen and turn elsewhere; what is still on the way was never seen and is let go. */
+  #leave() {
+    if (!this.live) return;
+    const { handle } = this.live;
+    this.#flush();
+    this.live = null;
+    handle.stop();
+    this.#lift();
+  }
+
+  undo() {
+    this.#leave();
+    this.story.undo();
+    this.#showText();
+  }
+
+  redo() {
+    this.#leave();
+    this.story.redo();
+    this.#showText();
+  }
+
+  go(id) {
+    if (id === this.story.current) return;
+    this.#leave();
+    this.story.go(id);
+    this.#showText();
+  }
+
+  #made() {
+    const { pace, ...sampling } = this.settings.request();
+    return { sampling, checkpoint: this.meta.checkpoint };
+  }
+
+  #write(node, earlier) {
+    const live = { node: node.id, story: this.story, text: "", tokens: [], count: 0, began: performance.now(), follows: true };
+    this.live = live;
+    const request = { ...node.made.sampling, pace: this.settings.request().pace, prompt: this.story.prompt(node.id), logprobs: CHOICES };
+    const checkpoint = node.made.checkpoint ?? undefined;
+    if (node.made.seed !== undefined) request.seed = node.made.seed;
+    live.handle = this.streams.start({ ...request, checkpoint }, this.#handlers(live), earlier);
+    sessionStorage.setItem("live", node.id);
+    this.#progress("The pen is dipped…");
+    this.#showState();
+    this.editor.revealCaret();
+  }
+
+  #handlers(live) {
+    const isHere = () => this.live === live;
+    return {
+      onAccepted: ({ seed, checkpoint, stream }) => {
+        live.story.describe(live.node, { seed, checkpoint, stream });
+        this.#saveSoon();
+        if (isHere()) this.#showSeed();
+      },
+      onQueued: ({ position, estimate_s }) => isHere() && this.#progress(queueing(position, estimate_s)),
+      onText: (text, tokens) => {
+        if (!isHere()) return;
+        live.first ??= performance.now();
+        live.count += tokens.length;
+        live.text += text;
+        live.tokens.push(...tokens);
+        this.#flushSoon();
+      },
+      onDone: (done) => this.#done(live, done),
+      onError: (error) => this.#failed(live, error),
+    };
+  }
+
+  #flushSoon() {
+    if (this.flushing) return;
+    this.flushing = true;
+    const run = () => {
+      this.flushing = false;
+      this.#flush();
+    };
+    // no frames are drawn for a hidden tab, but the story must go on
+    if (document.hidden) setTimeout(run, 100);
+    else requestAnimationFrame(run);
+  }
+
+  /** Put what has come onto the page. */
+  #flush() {
+    const { live } = this;
+    if (!live?.text && !live?.tokens.length) return;
+    if (this.editor.isComposing) {
+      this.#flushSoon(); // an input method would lose its place
+      return;
+    }
+    const seam = this.story.seam(live.node);
+    const [node, text, tokens] = takeFrom(live);
+    const selection = document.activeElement === this.editor.root ? this.editor.selection() : null;
+    const rides = selection && selection.from === selection.to && selection.from === seam;
+    this.story.grow(node, text, tokens);
+    if (seam !== null) {
+      const { first, last } = this.editor.apply({ at: seam, removed: 0, inserted: text });
+      if (rides) this.editor.select(seam + text.length);
+      this.inks.paint(this.story, first, last);
+      this.inks.wet(live.isStopping ? null : seam + text.length);
+      if (live.follows) this.#follow(seam + text.length);
+    }
+    this.announcer.hear(text);
+    this.#showRate();
+    this.#saveSoon();
+  }
+
+  #follow(at) {
+    const { bottom } = this.editor.rect(at);
+    const low = innerHeight - 150;
+    if (bottom > low) scrollBy(0, bottom - low);
+  }
+
+  #done(live, { reason, completion_tokens, prompt_tokens, tokens_per_second, copied_share }) {
+    const isHere = this.live === live;
+    if (isHere) this.#flush();
+    live.story.describe(live.node, { reason, stream: undefined, completion_tokens, prompt_tokens, copied_share });
+    if (isHere) {
+      this.live = null;
+      this.#lift();
+      const rate = tokens_per_second ? `${Math.round(tokens_per_second)} tokens/s` : "";
+      this.#progress([reason === "end" ? "The model ended here" : "", reason === "shutdown" ? "The server is closing" : "", rate].filter(Boolean).join(" · "));
+    }
+    this.#saveSoon();
+    this.onWritten?.();
+  }
+
+  #failed(live, { message, code }) {
+    const isHere = this.live === live;
+    if (isHere) this.#flush();
+    live.story.describe(live.node, { reason: "error", stream: undefined });
+    if (isHere) {
+      this.live = null;
+      this.#lift();
+      if (this.story.current === live.node && !this.story.node(live.node).inserted) this.story.undo();
+      this.#showText();
+      this.#progress("");
+      const again = code === "unknown_checkpoint" ? null : h("button", { type: "button", onclick: () => this.generate() }, "Try again");
+      this.notice(sentence(message), again);
+    }
+    this.#saveSoon();
+  }
+
+  #lift() {
+    sessionStorage.removeItem("live");
+    this.inks.wet(null);
+    this.announcer.flush();
+    this.#showState();
+    this.#showMap();
+    this.#showSeed();
+  }
+
+  /** Go on with a stream that this tab was receiving when it was reloaded. */
+  #pickUp() {
+    const node = this.story.nodes.get(sessionStorage.getItem("live"));
+    if (!node || node.made?.reason || node.made?.seed === undefined) return;
+    const received = [...node.inserted.slice(node.given)].length;
+    this.#write(node, { stream: node.made.stream, received });
+    this.#showSeed();
+  }
+
+  // ---- the writer's hand
+
+  #edited(change, { first, last }) {
+    const seam = this.live ? this.story.seam(this.live.node) : null;
+    const cutsPen = seam !== null && change.at < seam && seam < change.at + change.removed;
+    this.story.edit(change);
+    if (cutsPen) this.#leave();
+    this.inks.copied = this.inks.copied.map(([a, b]) => moved(change, a, b)).filter(([a, b]) => a < b);
+    this.inks.paint(this.story, first, last);
+    this.why.hide();
+    this.#showState();
+    this.#showMapSoon();
+    this.#saveSoon();
+  }
+
+  #listen() {
+    const on = (id, act) => byId(id).addEventListener("click", act);
+    on("generate", () => this.generate());
+    on("stop", () => this.stop());
+    on("retry", () => this.retry());
+    on("undo", () => this.undo());
+    on("redo", () => this.redo());
+    on("seed", () => this.#copySeed());
+    // the caret stays in the text when a mouse presses a button
+    byId("foot").addEventListener("mousedown", (event) => event.preventDefault());
+    addEventListener("keydown", (event) => this.#onKey(event));
+    byId("title").addEventListener("input", (event) => {
+      this.meta.title = event.target.value;
+      this.isRetitled = true;
+      this.#saveSoon();
+    });
+    addEventListener("pagehide", () => {
+      this.#flush();
+      this.save();
+    });
+    document.addEventListener("visibilitychange", () => document.hidden && this.save());
+    const letGo = (event) => {
+      const isUp = event.deltaY < 0 || event.type === "touchmove" || ["PageUp", "ArrowUp", "Home"].includes(event.key);
+      if (this.live && isUp) this.live.follows = false;
+    };
+    for (const type of ["wheel", "touchmove", "keydown"]) addEventListener(type, letGo, { passive: true });
+  }
+
+  #onKey(event) {
+    if (byId("desk").hidden || event.isComposing) return;
+    const isCommand = event.ctrlKey || event.metaKey;
+    if (event.key === "Enter" && isCommand) {
+      event.preventDefault();
+      if (event.shiftKey) this.retry();
+      else if (event.altKey) this.generateHere();
+      else this.generate();
+    } else if (event.key === "Enter" && event.altKey) {
+      event.preventDefault();
+      this.why.focus();
+    } else if (event.key === "Escape") {
+      if (this.live) this.stop();
+      else this.why.hide();
+    }
+  }
+
+  async #copySeed() {
+    const { seed } = this.story.retryable()?.made ?? {};
+    await navigator.clipboard?.writeText(String(seed)).catch(() => {});
+    this.#progress("Copied: same seed, same text");
+  }
+
+  // ---- what the page shows
+
+  /** Bring the page from whatever it shows to the text of the current node. */
+  #showText() {
+    const change = difference(this.editor.text, this.story.text());
+    if (change.removed || change.inserted) {
+      this.editor.apply(change);
+      const end = change.at + change.inserted.length;
+      if (document.activeElement === this.editor.root) this.editor.select(end);
+    }
+    this.inks.copied = [];
+    this.why.hide();
+    this.story.dirty.add(this.story.current);
+    this.story.dirty.delete("root");
+    this.isRetitled = true; // the place in the tree is worth keeping too
+    this.#saveSoon();
+    this.#redraw();
+    this.onText?.();
+  }
+
+  #redraw() {
+    this.inks.isTinted = this.settings.values.tint;
+    this.inks.repaint(this.story);
+    this.#showState();
+    this.#showMap();
+    this.#showSeed();
+    if (!this.live) this.#progress("");
+  }
+
+  /** The settings have changed. */
+  restyle() {
+    this.#redraw();
+    if (!this.settings.values.explain) this.why.hide();
+  }
+
+  #showState() {
+    const isLive = Boolean(this.live);
+    const isBlank = !isLive && this.editor.paragraphs.length === 1 && this.editor.paragraphs[0].text === "";
+    byId("generate").hidden = isLive;
+    byId("stop").hidden = !isLive;
+    byId("retry").disabled = !this.story.retryable();
+    byId("undo").disabled = !this.story.canUndo();
+    byId("redo").disabled = !this.story.canRedo();
+    byId("invitation").hidden = !isBlank || this.story.nodes.size > 1;
+    byId("page").setAttribute("aria-busy", isLive);
+    byId("title").placeholder = this.editor.paragraphs[0].text.slice(0, 60).trim() || "Untitled";
+  }
+
+  #showMapSoon() {
+    if (this.mapped?.current === this.story.current && this.mapped.size === this.story.nodes.size) return;
+    this.mapped = { current: this.story.current, size: this.story.nodes.size };
+    requestAnimationFrame(() => this.#showMap());
+  }
+
+  #showMap() {
+    byId("map").hidden = this.story.nodes.size < 2;
+    if (!byId("map").hidden) drawMap(byId("map"), this.story, (id) => this.go(id));
+  }
+
+  #showSeed() {
+    const { seed } = this.story.retryable()?.made ?? {};
+    byId("seed").hidden = seed === undefined;
+    byId("seed").textContent = `seed ${seed}`;
+    byId("seed").title = "Same seed, same text. Click to copy it.";
+  }
+
+  #showRate() {
+    const { first, count } = this.live;
+    const seconds = (performance.now() - first) / 1000;
+    this.#progress(seconds > 0.5 ? `writing · ${Math.round(count / seconds)} tokens/s` : "writing");
+  }
+
+  #progress(message) {
+    byId("progress").textContent = message || counted(this.#words());
+  }
+
+  #words() {
+    return this.editor.paragraphs.reduce((sum, { text }) => sum + (text.match(/\S+/g)?.length ?? 0), 0);
+  }
+
+  #saveSoon() {
+    this.saving ??= setTimeout(() => this.save(), this.live ? SAVE_LIVE_MS : SAVE_MS);
+  }
+
+  /** Say that something went wrong, in words; it stays until it is read. */
+  notice(message, action = null) {
+    const close = h("button", { type: "button", onclick: () => (byId("notice").hidden = true) }, "Close");
+    action?.addEventListener("click", () => (byId("notice").hidden = true));
+    byId("notice").replaceChildren(message, ...(action ? [action] : []), close);
+    byId("notice").hidden = false;
+  }
+
+  /** The connection was lost or is back. */
+  connected(isOpen) {
+    if (this.live && !isOpen) this.#progress("The connection was lost; dialling again…");
+  }
+
+  /** Ask the server which stretches of the text stand in the training books, and underline them. */
+  async showCopied() {
+    const { text } = this.editor;
+    const answer = await api("POST", "/api/copied", { text, checkpoint: this.meta.checkpoint ?? undefined });
+    if (text !== this.editor.text) return null;
+    this.inks.copied = answer.spans.map(([from, to]) => [from, to]);
+    this.inks.repaint(this.story);
+    return answer;
+  }
+}
+
+/** Take what a stream has gathered. @returns {[string, string, object[]]} */
+function takeFrom(live) {
+  const taken = [live.node, live.text, live.tokens];
+  live.text = "";
+  live.tokens = [];
+  return taken;
+}
+
+/** @returns {[number, number]} where a stretch stands after a change; a stretch that was changed shrinks to nothing */
+function moved({ at, removed, inserted }, from, to) {
+  if (to <= at) return [from, to];
+  const by = inserted.length - removed;
+  return from >= at + removed ? [from + by, to + by] : [0, 0];
+}
+
+function counted(words) {
+  return words ? `${words.toLocaleString("en-GB")} ${words === 1 ? "word" : "words"}` : "";
+}
+
+function queueing(position, seconds) {
+  const wait = seconds >= 1 ? `, about ${Math.ceil(seconds)} s` : "";
+  return position === 1 ? `Next in the queue${wait}` : `In the queue at place ${position}${wait}`;
+}
+
+function sentence(message) {
+  const text = message.charAt(0).toUpperCase() + message.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}

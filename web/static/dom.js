@@ -1,0 +1,49 @@
+/** Small helpers for building the page. Text always goes in as text, never as markup. */
+
+/**
+ * @param {string} tag
+ * @param {Record<string, any>} [props]  `on…` become listeners, `class` the class, the rest attributes; null, undefined
+ *   and false leave an attribute out
+ * @param {...(Node|string|null)} children
+ */
+export function h(tag, props = {}, ...children) {
+  const isSvg = ["svg", "path", "line", "circle", "polyline", "text", "g", "title"].includes(tag);
+  const element = isSvg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** @returns {HTMLElement} */
+export const byId = (id) => document.getElementById(id);
+
+/** @returns {string} "3.2 %", "0.04 %", "<0.01 %" */
+export function percent(share) {
+  if (share < 0.0001) return "<0.01 %";
+  const value = share * 100;
+  return `${value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
+/** @returns {string} a day as a reader says it */
+export function day(time) {
+  const options = { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" };
+  return new Date(time).toLocaleString("en-GB", options);
+}
+
+/** Ask the server's JSON API; an error says what the server said. */
+export async function api(method, path, body) {
+  const request = { method, headers: body ? { "Content-Type": "application/json" } : {} };
+  if (body) request.body = JSON.stringify(body);
+  let response;
+  try {
+    response = await fetch(path, request);
+  } catch {
+    throw new Error("The server cannot be reached just now.");
+  }
+  const answer = response.status === 204 ? null : await response.json().catch(() => null);
+  if (response.ok) return answer;
+  throw Object.assign(new Error(answer?.error?.message ?? `The server answered ${response.status}.`), { status: response.status });
+}

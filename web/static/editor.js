@@ -1,0 +1,313 @@
+/**
+ * The page as an editor of plain text: one <p> a paragraph ("\n\n" in the text), one text node in each, and nothing else,
+ * so that input methods, spell checkers and screen readers meet ordinary text. Every change, typed or programmatic, is a
+ * {at, removed, inserted}; joining the paragraphs by "\n\n" always gives exactly the text. Knows nothing of stories.
+ */
+
+import { difference } from "./story.js";
+
+const BREAK = "\n\n";
+
+/** @typedef {{element: HTMLElement, node: Text, text: string}} Paragraph */
+
+export class Editor {
+  /**
+   * @param {HTMLElement} root
+   * @param {{onEdit: (change: object) => void, onUndo: () => void, onRedo: () => void}} handlers  `onEdit` hears of every
+   *   change the writer makes, after it stands on the page
+   */
+  constructor(root, handlers) {
+    this.root = root;
+    this.handlers = handlers;
+    this.isComposing = false;
+    this.shift = false;
+    /** @type {Paragraph[]} */
+    this.paragraphs = [];
+    this.setText("");
+    this.#listen();
+  }
+
+  get text() {
+    return this.paragraphs.map((paragraph) => paragraph.text).join(BREAK);
+  }
+
+  setText(text) {
+    this.paragraphs = text.split(BREAK).map(paragraphOf);
+    this.root.replaceChildren(...this.paragraphs.map((paragraph) => paragraph.element));
+    this.#dress(0, this.paragraphs.length - 1);
+  }
+
+  /**
+   * Change the text on the page without telling `onEdit`.
+   * @returns {{first: number, last: number}} the paragraphs that were touched
+   */
+  apply({ at, removed, inserted }) {
+    const from = this.locate(at);
+    const to = removed ? this.locate(at + removed) : from;
+    const first = this.paragraphs[from.index];
+    if (from.index === to.index) {
+      const text = first.text.slice(0, from.offset) + inserted + first.text.slice(to.offset);
+      if (!text.includes(BREAK)) {
+        first.node.replaceData(from.offset, removed, inserted);
+        this.#settle(first, text);
+        this.#dress(from.index, from.index);
+        return { first: from.index, last: from.index };
+      }
+    }
+    return this.#replace(from, to, inserted);
+  }
+
+  /** @returns {{index: number, offset: number}} the paragraph in which a place of the text stands */
+  locate(at) {
+    let rest = at;
+    for (let index = 0; index < this.paragraphs.length; index++) {
+      const { length } = this.paragraphs[index].text;
+      if (rest <= length) return { index, offset: rest };
+      rest -= length + BREAK.length;
+    }
+    const index = this.paragraphs.length - 1;
+    return { index, offset: this.paragraphs[index].text.length };
+  }
+
+  /** @returns {number} where a paragraph begins in the text */
+  startOf(index) {
+    let start = 0;
+    for (let i = 0; i < index; i++) start += this.paragraphs[i].text.length + BREAK.length;
+    return start;
+  }
+
+  /** @returns {?number} the place in the text of a DOM position, null outside the editor */
+  placeOf(node, offset) {
+    if (node === this.root) return this.#paragraphPlace(offset);
+    if (!this.root.contains(node)) return null;
+    let element = node;
+    while (element.parentNode !== this.root) element = element.parentNode;
+    const index = this.paragraphs.findIndex((paragraph) => paragraph.element === element);
+    if (index < 0) return null;
+    const { node: own, text } = this.paragraphs[index];
+    const inside = node === own ? offset : node === element && offset > 0 ? text.length : 0;
+    return this.startOf(index) + Math.min(inside, text.length);
+  }
+
+  /** @returns {?{from: number, to: number, focus: number}} what is selected in the editor */
+  selection() {
+    const { anchorNode, anchorOffset, focusNode, focusOffset } = getSelection();
+    if (!anchorNode) return null;
+    const anchor = this.placeOf(anchorNode, anchorOffset);
+    const focus = this.placeOf(focusNode, focusOffset);
+    if (anchor === null || focus === null) return null;
+    return { from: Math.min(anchor, focus), to: Math.max(anchor, focus), focus };
+  }
+
+  select(from, to = from) {
+    const a = this.#boundary(from);
+    const b = this.#boundary(to);
+    getSelection().setBaseAndExtent(...a, ...b);
+  }
+
+  /** @returns {?number} the place under a point of the window */
+  placeAt(x, y) {
+    const caret = document.caretPositionFromPoint?.(x, y);
+    return caret ? this.placeOf(caret.offsetNode, caret.offset) : null;
+  }
+
+  /** @returns {StaticRange[]} a stretch of text as ranges that highlights can use, one a paragraph */
+  ranges(from, to, first = 0, last = this.paragraphs.length - 1) {
+    const ranges = [];
+    let start = this.startOf(first);
+    for (let index = first; index <= last; index++) {
+      const { node, text } = this.paragraphs[index];
+      const a = Math.max(0, from - start);
+      const b = Math.min(text.length, to - start);
+      if (a < b) ranges.push(new StaticRange({ startContainer: node, startOffset: a, endContainer: node, endOffset: b }));
+      start += text.length + BREAK.length;
+      if (start >= to) break;
+    }
+    return ranges;
+  }
+
+  /** @returns {DOMRect} where a stretch of text stands on the screen */
+  rect(from, to = from) {
+    const range = document.createRange();
+    range.setStart(...this.#boundary(from));
+    range.setEnd(...this.#boundary(to));
+    const rects = range.getClientRects();
+    return rects[0] ?? range.startContainer.parentElement.getBoundingClientRect();
+  }
+
+  /** Replace what is selected as if the writer had typed it. */
+  type(inserted, selection = this.selection()) {
+    if (!selection) return;
+    this.#edit({ at: selection.from, removed: selection.to - selection.from, inserted });
+  }
+
+  #edit(change) {
+    if (!change.removed && !change.inserted) return;
+    const touched = this.apply(change);
+    this.select(change.at + change.inserted.length);
+    this.handlers.onEdit(change, touched);
+    this.revealCaret();
+  }
+
+  /** Scroll so that the caret stands clear of the window's edges. */
+  revealCaret() {
+    const selection = this.selection();
+    if (!selection) return;
+    const { top, bottom } = this.rect(selection.focus);
+    const low = innerHeight - 140;
+    if (bottom > low) scrollBy(0, bottom - low);
+    else if (top < 80) scrollBy(0, top - 80);
+  }
+
+  #boundary(at) {
+    const { index, offset } = this.locate(at);
+    const { element, node, text } = this.paragraphs[index];
+    return text === "" ? [element, 0] : [node, offset];
+  }
+
+  #replace(from, to, inserted) {
+    const old = this.paragraphs.slice(from.index, to.index + 1);
+    const text = old[0].text.slice(0, from.offset) + inserted + old.at(-1).text.slice(to.offset);
+    const parts = text.split(BREAK);
+    const [head, ...added] = [old[0], ...parts.slice(1).map(paragraphOf)];
+    if (head.text !== parts[0]) {
+      const { at, removed, inserted: differing } = difference(head.text, parts[0]);
+      head.node.replaceData(at, removed, differing);
+    }
+    this.#settle(head, parts[0]);
+    for (const gone of old.slice(1)) gone.element.remove();
+    head.element.after(...added.map((paragraph) => paragraph.element));
+    this.paragraphs.splice(from.index, old.length, head, ...added);
+    const last = from.index + added.length;
+    this.#dress(from.index, last);
+    return { first: from.index, last };
+  }
+
+  /** An empty paragraph, or one that ends in a line break, needs a <br> for the caret to have a line to stand on. */
+  #settle(paragraph, text) {
+    paragraph.text = text;
+    const needsBreak = text === "" || text.endsWith("\n");
+    const hasBreak = paragraph.element.lastChild !== paragraph.node;
+    if (needsBreak && !hasBreak) paragraph.element.append(document.createElement("br"));
+    if (!needsBreak && hasBreak) paragraph.element.lastChild.remove();
+  }
+
+  /** Give headings and scene breaks, and the paragraphs after them, their place in the typography. */
+  #dress(first, last) {
+    for (let index = first; index <= Math.min(last + 1, this.paragraphs.length - 1); index++) {
+      const { element, text } = this.paragraphs[index];
+      const previous = this.paragraphs[index - 1];
+      const kind = kindOf(text);
+      const name = kind || (previous && !kindOf(previous.text) ? "" : "first");
+      if (element.className !== name) element.className = name;
+    }
+    this.root.classList.toggle("blank", this.paragraphs.length === 1 && this.paragraphs[0].text === "");
+  }
+
+  #listen() {
+    const { root } = this;
+    root.addEventListener("keydown", (event) => this.#onKey(event));
+    root.addEventListener("beforeinput", (event) => this.#onBeforeInput(event));
+    root.addEventListener("input", () => this.isComposing || this.#readBack());
+    root.addEventListener("compositionstart", () => (this.isComposing = true));
+    root.addEventListener("compositionend", () => {
+      this.isComposing = false;
+      this.#readBack();
+    });
+    root.addEventListener("copy", (event) => this.#onCopy(event));
+    root.addEventListener("cut", (event) => this.#onCopy(event) && this.type(""));
+  }
+
+  #onKey(event) {
+    this.shift = event.shiftKey;
+    if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
+    const key = event.key.toLowerCase();
+    const isRedo = key === "y" || (key === "z" && event.shiftKey);
+    if (!isRedo && key !== "z") return;
+    event.preventDefault();
+    if (isRedo) this.handlers.onRedo();
+    else this.handlers.onUndo();
+  }
+
+  #onBeforeInput(event) {
+    const type = event.inputType;
+    if (type === "insertCompositionText" || event.isComposing) return; // not ours to stop; read back when it ends
+    event.preventDefault();
+    if (type === "historyUndo") this.handlers.onUndo();
+    else if (type === "historyRedo") this.handlers.onRedo();
+    else if (type === "insertParagraph" || type === "insertLineBreak") this.type(this.shift ? "\n" : BREAK);
+    else if (type.startsWith("insert")) {
+      const text = event.dataTransfer?.getData("text/plain") ?? event.data ?? "";
+      this.type(text.replaceAll("\r\n", "\n").replaceAll("\r", "\n"), this.#target(event));
+    } else if (type.startsWith("delete")) this.type("", this.#target(event));
+  }
+
+  /** @returns {?{from: number, to: number}} the text that an input event is about to replace */
+  #target(event) {
+    const [range] = event.getTargetRanges();
+    const selection = this.selection();
+    if (!range) return selection;
+    const from = this.placeOf(range.startContainer, range.startOffset);
+    const to = this.placeOf(range.endContainer, range.endOffset);
+    if (from === null || to === null) return selection;
+    if (from !== to || !event.inputType.startsWith("delete")) return { from, to };
+    const { index, offset } = this.locate(from);
+    if (!event.inputType.includes("Forward")) return { from: Math.max(0, from - (offset ? 1 : BREAK.length)), to };
+    return { from, to: to + (offset < this.paragraphs[index].text.length ? 1 : BREAK.length) };
+  }
+
+  #onCopy(event) {
+    const selection = this.selection();
+    if (!selection || selection.from === selection.to) return false;
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", this.text.slice(selection.from, selection.to));
+    return true;
+  }
+
+  /** The browser has changed the page by itself (an input method, an extension): take its text as the writer's. */
+  #readBack() {
+    const before = this.text;
+    const after = [...this.root.childNodes].map((child) => child.textContent).join(BREAK);
+    if (after === before) return;
+    const caret = this.#readCaret();
+    this.setText(after);
+    this.select(Math.min(caret, after.length));
+    this.handlers.onEdit(difference(before, after), { first: 0, last: this.paragraphs.length - 1 });
+  }
+
+  /** @returns {number} the caret's place in what the page shows, whatever the paragraphs were before */
+  #readCaret() {
+    const { focusNode, focusOffset } = getSelection();
+    if (!focusNode || !this.root.contains(focusNode)) return 0;
+    const range = document.createRange();
+    let place = 0;
+    for (const child of this.root.childNodes) {
+      range.selectNodeContents(child);
+      if (range.comparePoint(focusNode, focusOffset) <= 0) {
+        range.setEnd(focusNode, focusOffset);
+        return place + range.toString().length;
+      }
+      place += child.textContent.length + BREAK.length;
+    }
+    return place;
+  }
+
+  #paragraphPlace(index) {
+    return index < this.paragraphs.length ? this.startOf(index) : this.startOf(index) - BREAK.length;
+  }
+}
+
+/** @returns {Paragraph} */
+function paragraphOf(text) {
+  const element = document.createElement("p");
+  const node = document.createTextNode(text);
+  element.append(node);
+  if (text === "" || text.endsWith("\n")) element.append(document.createElement("br"));
+  return { element, node, text };
+}
+
+/** @returns {""|"heading"|"scene"} */
+function kindOf(text) {
+  if (/^\s*(\*\s*){3,5}$/.test(text)) return "scene";
+  return /^(chapter|part|book)\s+([ivxlcdm]+|\d+)\b.{0,60}$/i.test(text) ? "heading" : "";
+}

@@ -1,0 +1,92 @@
+/** Builds the page and chooses its view: the desk, the shelf of stories, the models, a story that was shared. */
+
+import { Desk } from "./desk.js";
+import { byId, h } from "./dom.js";
+import { Panel } from "./panel.js";
+import { Settings } from "./settings.js";
+import { newMeta, Shelf } from "./storage.js";
+import { Streams } from "./stream.js";
+
+const BEGINNINGS = [
+  "Once upon a time, in a house at the edge of the great wood, there lived a clockmaker who had never seen the sea.",
+  "\"You must not open it,\" said the old fox, and laid the little silver key upon the table.",
+  "CHAPTER I\n\nIt had been raining for nine days when the stranger came to the castle gate.",
+];
+
+async function main() {
+  const settings = new Settings(() => desk?.restyle());
+  document.documentElement.dataset.theme = settings.values.theme;
+  const shared = /^\/shared\/([^/]+)$/.exec(location.pathname);
+  if (shared) return (await import("./shared.js")).showShared(byId("other"), decodeURIComponent(shared[1]));
+
+  let desk;
+  const shelf = await Shelf.open((id) => desk?.takeIn(id));
+  const streams = new Streams({ onConnection: (isOpen) => desk.connected(isOpen) });
+  desk = new Desk({ shelf, settings, streams });
+  const panel = new Panel({ desk, settings, shelf });
+  await putOnDesk(desk, shelf);
+  offerBeginnings(desk);
+  if (!shelf.keeps) desk.notice("This browser does not keep stories; export what you want to have again.");
+
+  const views = {
+    "": () => showDesk(),
+    stories: async () => (await import("./shelf.js")).showShelf(byId("other"), { desk, shelf, open: openStory }),
+    models: async () => (await import("./models.js")).showModels(byId("other"), { desk, settings, streams }),
+  };
+  async function openStory(story) {
+    await desk.show(story);
+    location.hash = "";
+    await route();
+  }
+  async function route() {
+    const name = location.hash.slice(1) || (location.pathname === "/models" ? "models" : "");
+    const view = views[name] ? name : "";
+    panel.close();
+    byId("desk").hidden = byId("foot").hidden = byId("title").hidden = byId("open-story").hidden = view !== "";
+    byId("other").hidden = view === "";
+    byId("other").className = view === "models" ? "wide" : "";
+    for (const [id, link] of [["open-shelf", "stories"], ["open-models", "models"]]) {
+      if (view === link) byId(id).setAttribute("aria-current", "page");
+      else byId(id).removeAttribute("aria-current");
+    }
+    if (view) await desk.save();
+    await views[view]();
+    scrollTo(0, view ? 0 : scrollY);
+  }
+  byId("home").addEventListener("click", (event) => {
+    event.preventDefault();
+    history.pushState(null, "", "/");
+    route();
+  });
+  panel.onNew = () => openStory({ meta: newMeta(), nodes: [] });
+  addEventListener("hashchange", route);
+  addEventListener("popstate", route);
+  await route();
+  streams.connect();
+  return undefined;
+}
+
+function showDesk() {
+  document.title = "Fablewright";
+}
+
+/** The story this tab had last, or the one touched last, or a new one. */
+async function putOnDesk(desk, shelf) {
+  const known = sessionStorage.getItem("story");
+  const [latest] = await shelf.list();
+  const kept = (known && (await shelf.load(known))) || (latest && (await shelf.load(latest.id)));
+  await desk.show(kept ?? { meta: newMeta(), nodes: [] });
+}
+
+function offerBeginnings(desk) {
+  const begin = (text) => {
+    desk.editor.root.focus();
+    desk.editor.type(text, { from: 0, to: 0 });
+    desk.generate();
+  };
+  byId("beginnings").replaceChildren(
+    ...BEGINNINGS.map((text) => h("li", {}, h("button", { type: "button", onclick: () => begin(text) }, text.replace("\n\n", " — ")))),
+  );
+}
+
+main();

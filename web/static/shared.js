@@ -1,0 +1,28 @@
+/** A story that somebody shared: set to be read, with nothing to press. */
+
+import { api, day, h } from "./dom.js";
+
+/** @param {HTMLElement} root @param {string} id */
+export async function showShared(root, id) {
+  root.hidden = false;
+  root.className = "reading";
+  for (const unneeded of document.querySelectorAll("body > header > :not(#home)")) unneeded.hidden = true;
+  try {
+    const { title, text, expires_at } = await api("GET", `/api/shared/${encodeURIComponent(id)}`);
+    document.title = `${title || "A story"} · Fablewright`;
+    const paragraphs = text.split("\n\n").filter((paragraph) => paragraph.trim());
+    root.replaceChildren(
+      h("h1", {}, title || "A story"),
+      h("article", {}, ...paragraphs.map((paragraph) => h("p", /^\s*(\*\s*){3,5}$/.test(paragraph) ? { class: "scene" } : {}, paragraph))),
+      h("p", { class: "colophon" }, `Written with Fablewright. This link opens until ${day(expires_at)}.`),
+    );
+  } catch (error) {
+    const isGone = error.status === 404;
+    document.title = "Not here · Fablewright";
+    root.replaceChildren(
+      h("h1", {}, isGone ? "There is nothing here" : "This story could not be opened"),
+      h("p", {}, isGone ? "The link has expired, was withdrawn, or never was." : error.message),
+      h("p", {}, h("a", { href: "/" }, "To the desk")),
+    );
+  }
+}

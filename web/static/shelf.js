@@ -1,0 +1,77 @@
+/** The shelf: every story this browser keeps, those kept on the server, and a way to bring one in from a file. */
+
+import { api, day, h } from "./dom.js";
+import { fetchStory } from "./share.js";
+import { newMeta } from "./storage.js";
+import { Story } from "./story.js";
+
+const MOST_BYTES = 4 * 2 ** 20;
+
+/**
+ * @param {HTMLElement} root
+ * @param {{desk: import("./desk.js").Desk, shelf: import("./storage.js").Shelf, open: (story: object) => Promise<void>}} parts
+ */
+export async function showShelf(root, parts) {
+  const { shelf, open } = parts;
+  document.title = "Stories · Fablewright";
+  const here = (await shelf.list()).filter((meta) => meta.words || meta.title);
+  const known = new Set(here.map((meta) => meta.id));
+  const there = await api("GET", "/api/stories").then((answer) => answer.stories).catch(() => []);
+  const fresh = () => open({ meta: newMeta(), nodes: [] });
+  const file = h("input", { type: "file", accept: ".txt,.md,text/plain,text/markdown", id: "import" });
+  file.addEventListener("change", () => file.files[0] && bringIn(file.files[0], parts));
+  root.replaceChildren(
+    h("h1", {}, "Stories"),
+    h(
+      "div",
+      { class: "row" },
+      h("button", { type: "button", class: "link", onclick: fresh }, "Begin a new one"),
+      h("label", { class: "file link" }, "Bring one in from a file", file),
+    ),
+    h("ul", { class: "shelf" }, ...here.map((meta) => item(meta, root, parts))),
+    ...(here.length ? [] : [h("p", { class: "hint" }, "Nothing here yet. What you write is kept in this browser by itself.")]),
+    ...onServer(there.filter((story) => !known.has(story.id)), parts),
+  );
+}
+
+function item(meta, root, parts) {
+  const { shelf, desk, open } = parts;
+  const title = meta.title || meta.opening || "Untitled";
+  const remove = async () => {
+    if (!confirm(`Delete “${title}” from this browser, with all its branches?`)) return;
+    await shelf.remove(meta.id);
+    if (meta.id === desk.meta.id) await desk.replace({ meta: newMeta(), nodes: [] });
+    await showShelf(root, parts);
+  };
+  return h(
+    "li",
+    {},
+    h("button", { type: "button", class: "title", onclick: async () => open(await shelf.load(meta.id)) }, title),
+    h("small", {}, `${meta.words.toLocaleString("en-GB")} words · ${day(meta.updated)}${meta.isOnServer ? " · also on the server" : ""} `),
+    h("button", { type: "button", class: "link quiet", "aria-label": `Delete ${title}`, onclick: remove }, "Delete"),
+  );
+}
+
+function onServer(stories, { desk, open }) {
+  if (!stories.length) return [];
+  const fetchAndOpen = (id) => async () => {
+    try {
+      await open(await fetchStory(id));
+    } catch (error) {
+      desk.notice(error.message);
+    }
+  };
+  const entry = ({ id, title, updated_at }) =>
+    h("li", {}, h("button", { type: "button", class: "title", onclick: fetchAndOpen(id) }, title || "Untitled"), h("small", {}, day(updated_at)));
+  return [h("h2", {}, "Only on the server"), h("ul", { class: "shelf" }, ...stories.map(entry))];
+}
+
+async function bringIn(file, { desk, open }) {
+  if (file.size > MOST_BYTES) return desk.notice(`A story may have at most ${MOST_BYTES} bytes; this file has ${file.size}.`);
+  const inserted = (await file.text()).replaceAll("\r\n", "\n").replace(/^\uFEFF/, "");
+  const story = new Story();
+  story.edit({ at: 0, removed: 0, inserted });
+  const title = file.name.replace(/\.[^.]+$/, "");
+  await open({ meta: newMeta({ title, current: story.current }), nodes: story.path(), isNew: true });
+  return undefined;
+}

@@ -1,0 +1,336 @@
+/**
+ * A story as a tree of changes. Every edit and every continuation is a node that replaces `removed` characters of its
+ * parent's text at `at` by `inserted`; a retry is a sibling, undo goes to the parent, and nothing is ever taken out.
+ * Pure: knows no page, no socket and no storage. Offsets are UTF-16 code units, as the DOM counts them.
+ */
+
+export const ROOT = "root";
+
+/** Typing that goes on after a shorter pause than this belongs to the same step of undo. */
+const PAUSE_MS = 1200;
+
+/**
+ * @typedef {object} Node
+ * @property {string} id
+ * @property {?string} parent
+ * @property {"root"|"edit"|"continuation"} kind
+ * @property {number} at
+ * @property {number} removed
+ * @property {string} inserted
+ * @property {number} time  milliseconds since 1970
+ * @property {number} [given]  characters of `inserted` that were chosen by hand before the model wrote on
+ * @property {Tokens} [tokens]
+ * @property {object} [made]  how it was made: seed, checkpoint, sampling, stream, reason, …
+ *
+ * @typedef {object} Tokens  one entry a token; `ends` are offsets in `inserted`
+ * @property {number[]} ends
+ * @property {number[]} logprobs
+ * @property {[string, number][][]} choices
+ *
+ * @typedef {{node: string, from: number, to: number}} Piece  a stretch of some node's inserted text
+ * @typedef {{at: number, removed: number, inserted: string}} Change
+ */
+
+/** @returns {string} a random id that two tabs will not draw both */
+export function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(9));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+}
+
+export class Story {
+  /** @param {{nodes?: Node[], current?: string}} [record] */
+  constructor({ nodes = [], current = ROOT } = {}) {
+    /** @type {Map<string, Node>} */
+    this.nodes = new Map();
+    this.children = new Map();
+    /** the child that redo goes to */
+    this.trail = new Map();
+    /** ids of nodes that have changed since they were last saved */
+    this.dirty = new Set();
+    /** the edit that typing may still extend */
+    this.open = null;
+    this.documents = new Map();
+    this.#put({ id: ROOT, parent: null, kind: "root", at: 0, removed: 0, inserted: "", time: 0 });
+    this.adopt(nodes);
+    this.current = ROOT;
+    this.go(this.nodes.has(current) ? current : ROOT);
+  }
+
+  /** Take in nodes made elsewhere (storage, another tab); known ids and orphans are left alone. */
+  adopt(nodes) {
+    let waiting = nodes.filter((node) => !this.nodes.has(node.id));
+    for (let before = -1; waiting.length && waiting.length !== before; ) {
+      before = waiting.length;
+      waiting = waiting.filter((node) => !this.nodes.has(node.parent) || this.#put(node));
+    }
+  }
+
+  /** @returns {Node} */
+  node(id = this.current) {
+    return this.nodes.get(id);
+  }
+
+  /** @returns {Node[]} from the root's child to `id` */
+  path(id = this.current) {
+    const path = [];
+    for (let node = this.node(id); node.parent !== null; node = this.node(node.parent)) path.push(node);
+    return path.reverse();
+  }
+
+  /** @returns {Piece[]} the text at a node, as stretches of what nodes inserted */
+  pieces(id = this.current) {
+    const unknown = [];
+    let node = this.node(id);
+    while (!this.documents.has(node.id) && node.parent !== null) {
+      unknown.push(node);
+      node = this.node(node.parent);
+    }
+    let pieces = this.documents.get(node.id) ?? [];
+    for (const next of unknown.reverse()) {
+      pieces = splice(pieces, next.at, next.removed, { node: next.id, from: 0, to: next.inserted.length });
+      this.documents.set(next.id, pieces);
+    }
+    return pieces;
+  }
+
+  text(id = this.current) {
+    return this.pieces(id).map((piece) => this.node(piece.node).inserted.slice(piece.from, piece.to)).join("");
+  }
+
+  length(id = this.current) {
+    return this.pieces(id).reduce((sum, piece) => sum + piece.to - piece.from, 0);
+  }
+
+  /**
+   * The writer changes the text. A change that touches the last one, soon after it, becomes part of it.
+   * @param {Change} change
+   */
+  edit({ at, removed, inserted }, time = Date.now()) {
+    const last = this.open === this.current ? this.node(this.open) : null;
+    const touches = last && at <= last.at + last.inserted.length && at + removed >= last.at;
+    if (!touches || time - last.time > PAUSE_MS || this.children.get(last.id)?.length) {
+      const node = this.#add({ kind: "edit", parent: this.current, at, removed, inserted, time });
+      this.open = node.id;
+      return node;
+    }
+    const left = Math.max(0, last.at - at);
+    const right = Math.max(0, at + removed - last.at - last.inserted.length);
+    const keep = last.inserted.slice(0, Math.max(0, at - last.at));
+    const rest = last.inserted.slice(Math.max(0, at + removed - last.at));
+    Object.assign(last, { at: last.at - left, removed: last.removed + left + right, inserted: keep + inserted + rest, time });
+    this.#changed(last.id);
+    return last;
+  }
+
+  /** The next edit starts a step of undo of its own. */
+  seal() {
+    this.open = null;
+  }
+
+  /**
+   * The model is about to write: at the end, or from `at` on in place of what stands there. `given` is the word chosen
+   * by hand that it goes on from. A continuation that replaces text leaves the old text on its own branch.
+   */
+  continueAt(at = this.length(), given = "", made = {}) {
+    const parent = this.branchPoint(at);
+    return this.#continuation(parent, at, this.length(parent) - at, given, made);
+  }
+
+  /** Another continuation in the place of the one that stands last, or null where the writer's words stand last. */
+  retry(made = {}) {
+    const node = this.retryable();
+    if (!node) return null;
+    const given = node.inserted.slice(0, node.given);
+    if (node.id === this.current) return this.#continuation(node.parent, node.at, node.removed, given, made);
+    const at = this.#startOf(node.id);
+    return this.#continuation(this.current, at, this.length() - at, given, made);
+  }
+
+  /** @returns {?Node} the continuation whose words are the last ones of the text */
+  retryable() {
+    if (this.node().kind === "continuation") return this.node();
+    const pieces = this.pieces();
+    const last = pieces.at(-1) && this.node(pieces.at(-1).node);
+    if (last?.kind !== "continuation") return null;
+    const first = pieces.findIndex((piece) => piece.node === last.id);
+    return pieces.slice(first).every((piece) => piece.node === last.id) && pieces[first].from === 0 ? last : null;
+  }
+
+  /** @returns {string} the deepest node of the path whose text up to `at` is that of the current text */
+  branchPoint(at) {
+    let node = this.node();
+    while (node.parent !== null && node.at >= at) node = this.node(node.parent);
+    return node.id;
+  }
+
+  /** @returns {string} what the model reads before it writes the continuation `id` */
+  prompt(id) {
+    const node = this.node(id);
+    return this.text(node.parent).slice(0, node.at) + node.inserted.slice(0, node.given);
+  }
+
+  /**
+   * The model has written more. Edits made meanwhile stay where the writer made them.
+   * @param {string} id
+   * @param {string} text
+   * @param {{text: string, logprob: number, top: {text: string, logprob: number}[]}[]} [tokens]
+   */
+  grow(id, text, tokens = []) {
+    const node = this.node(id);
+    const seam = node.at + node.inserted.length;
+    let end = node.tokens.ends.at(-1) ?? node.given;
+    node.inserted += text;
+    for (const token of tokens) {
+      end += token.text.length;
+      node.tokens.ends.push(end);
+      node.tokens.logprobs.push(token.logprob);
+      node.tokens.choices.push(token.top.map((choice) => [choice.text, choice.logprob]));
+    }
+    this.#shift(id, seam, text.length);
+    this.#changed(id);
+  }
+
+  /** Note how a continuation was made or how it ended. */
+  describe(id, facts) {
+    const node = this.node(id);
+    node.made = { ...node.made, ...facts };
+    this.dirty.add(id);
+  }
+
+  /** @returns {?number} where, in the current text, the continuation `id` writes next; null when that place is gone */
+  seam(id) {
+    const path = this.path();
+    const start = path.findIndex((node) => node.id === id);
+    if (start < 0) return null;
+    let seam = path[start].at + path[start].inserted.length;
+    for (const node of path.slice(start + 1)) {
+      if (node.at < seam && seam < node.at + node.removed) return null;
+      seam = passed(node, seam);
+    }
+    return seam;
+  }
+
+  /** @returns {?{node: Node, offset: number, start: number}} whose character stands at `at`, and where its piece starts */
+  owner(at) {
+    let start = 0;
+    for (const piece of this.pieces()) {
+      const end = start + piece.to - piece.from;
+      if (at < end) return { node: this.node(piece.node), offset: piece.from + at - start, start: start - piece.from };
+      start = end;
+    }
+    return null;
+  }
+
+  go(id) {
+    this.seal();
+    this.current = id;
+    for (const node of this.path(id)) this.trail.set(node.parent, node.id);
+  }
+
+  canUndo() {
+    return this.current !== ROOT;
+  }
+
+  canRedo() {
+    return Boolean(this.#next());
+  }
+
+  undo() {
+    if (this.canUndo()) this.go(this.node().parent);
+  }
+
+  redo() {
+    if (this.canRedo()) this.go(this.#next());
+  }
+
+  #next() {
+    return this.trail.get(this.current) ?? this.children.get(this.current)?.at(-1);
+  }
+
+  #continuation(parent, at, removed, given, made) {
+    const tokens = { ends: [], logprobs: [], choices: [] };
+    const fields = { kind: "continuation", parent, at, removed, inserted: given, given: given.length, tokens, made };
+    return this.#add({ ...fields, time: Date.now() });
+  }
+
+  #add(fields) {
+    const node = { id: newId(), ...fields };
+    this.#put(node);
+    this.dirty.add(node.id);
+    this.go(node.id);
+    return node;
+  }
+
+  /** @returns {false} so that `adopt` can filter with it */
+  #put(node) {
+    this.nodes.set(node.id, node);
+    if (node.parent !== null) this.children.set(node.parent, [...(this.children.get(node.parent) ?? []), node.id]);
+    return false;
+  }
+
+  #changed(id) {
+    this.dirty.add(id);
+    const stale = [id];
+    for (const one of stale) {
+      this.documents.delete(one);
+      stale.push(...(this.children.get(one) ?? []));
+    }
+  }
+
+  /** Move the changes below `id` out of the way of `length` characters that have come in at `seam`. */
+  #shift(id, seam, length) {
+    for (const childId of this.children.get(id) ?? []) {
+      const child = this.node(childId);
+      this.dirty.add(childId);
+      if (child.at < seam && seam < child.at + child.removed) {
+        child.removed += length; // the writer deleted this place: what comes late goes with it
+      } else {
+        const next = passed(child, seam);
+        if (child.at >= seam) child.at += length;
+        this.#shift(childId, next, length);
+      }
+    }
+  }
+
+  #startOf(id) {
+    let start = 0;
+    for (const piece of this.pieces()) {
+      if (piece.node === id) return start;
+      start += piece.to - piece.from;
+    }
+    return start;
+  }
+}
+
+/** @returns {number} where a place `seam` of a node's parent stands in the node's own text; insertions at it come after */
+function passed(node, seam) {
+  return node.at < seam ? seam - node.removed + node.inserted.length : seam;
+}
+
+/**
+ * @param {Piece[]} pieces
+ * @param {Piece} piece
+ * @returns {Piece[]} a new list in which `piece` stands in place of `removed` characters at `at`
+ */
+export function splice(pieces, at, removed, piece) {
+  const before = [];
+  const after = [];
+  let start = 0;
+  for (const one of pieces) {
+    const end = start + one.to - one.from;
+    if (start < at) before.push({ ...one, to: Math.min(one.to, one.from + at - start) });
+    if (end > at + removed) after.push({ ...one, from: Math.max(one.from, one.from + at + removed - start) });
+    start = end;
+  }
+  return piece.to > piece.from ? [...before, piece, ...after] : [...before, ...after];
+}
+
+/** @returns {Change} the smallest single change that turns one text into the other */
+export function difference(before, after) {
+  let at = 0;
+  const shorter = Math.min(before.length, after.length);
+  while (at < shorter && before.charCodeAt(at) === after.charCodeAt(at)) at++;
+  let tail = 0;
+  while (tail < shorter - at && before.charCodeAt(before.length - 1 - tail) === after.charCodeAt(after.length - 1 - tail)) tail++;
+  return { at, removed: before.length - at - tail, inserted: after.slice(at, after.length - tail) };
+}
