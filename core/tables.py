@@ -106,13 +106,14 @@ class Generation(Base):
 
 
 class LogWriter(Base):
-    """A process that writes the log. One that is gone, or silent too long, leaves its running rows interrupted."""
+    """A process that writes the log; once it is gone, or silent too long, its running rows are interrupted."""
 
     __tablename__ = "writers"
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     host: Mapped[str] = mapped_column(sa.String(255))
     pid: Mapped[int]
+    started: Mapped[str] = mapped_column(Id)  # tells a process from a later one of the same number
     seen_at: Mapped[datetime]
 
 

@@ -12,12 +12,13 @@ from typing import Any, Self
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from ..config import Config
 from ..errors import ConfigError, StoreError
+from ..tables import Base
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg"}
 _PRAGMAS = (
@@ -28,12 +29,17 @@ _PRAGMAS = (
 )
 
 
+class RowsRefusedError(StoreError):
+    """The database was reached and refused what it was given: trying again is of no use."""
+
+
 class DatabaseSettings(BaseModel):
     """`[database]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = "sqlite:///data/fablewright.sqlite3"
+    folder: str = "data"  # where files stand that belong to a PostgreSQL database; SQLite's stand beside its own
     connect_timeout_s: float = Field(default=5, gt=0)
     statement_timeout_s: float = Field(default=10, gt=0)  # SQLite: how long to wait for another process's transaction
 
@@ -51,17 +57,24 @@ class Database:
     def __init__(self, settings: DatabaseSettings) -> None:
         """Parse the address; nothing is opened yet. Raises ConfigError for an address that cannot be one."""
         self.url = _parse_url(settings.url)
+        self._folder = Path(settings.folder)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._write_lock: contextlib.AbstractAsyncContextManager[Any] = contextlib.nullcontext()
+        # Parameters are hidden from errors and logs: they are people's texts.
         if self.is_sqlite:
-            self._database = create_async_engine(self.url)
+            self._database = create_async_engine(self.url, hide_parameters=True)
             prepare = partial(_prepare_sqlite, settings.statement_timeout_s)
             sa.event.listen(self._database.sync_engine, "connect", prepare)
             sa.event.listen(self._database.sync_engine, "begin", _begin_sqlite)
             self._write_lock = asyncio.Lock()  # one writer a process queues here, instead of polling the file's lock
         else:
             limits = {"timeout": settings.connect_timeout_s, "command_timeout": settings.statement_timeout_s}
-            self._database = create_async_engine(self.url, pool_pre_ping=True, connect_args=limits)
+            self._database = create_async_engine(
+                self.url, hide_parameters=True, pool_pre_ping=True, connect_args=limits
+            )
+        self._writing = self._database.execution_options(begin="BEGIN IMMEDIATE")
+        apart = {"begin": None} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        self._outside_transactions = self._database.execution_options(**apart)
         self._errors = _driver_errors(self.is_sqlite)
 
     def __str__(self) -> str:
@@ -71,7 +84,7 @@ class Database:
     @property
     def folder(self) -> Path:
         """Return the folder that the database stands in, and what is kept beside it."""
-        return Path(self.url.database or "").parent if self.is_sqlite else Path("data")
+        return Path(self.url.database or "").parent if self.is_sqlite else self._folder
 
     async def __aenter__(self) -> Self:
         with self._told():
@@ -95,27 +108,40 @@ class Database:
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Give a session whose changes are durable when the block ends, or undone by an error. Raises StoreError."""
-        writing = self._database.execution_options(writes=True)
         with self._told():
-            async with self._write_lock, AsyncSession(writing, expire_on_commit=False) as session, session.begin():
+            async with (
+                self._write_lock,
+                AsyncSession(self._writing, expire_on_commit=False) as session,
+                session.begin(),
+            ):
                 yield session
 
     async def upsert(self, session: AsyncSession, table: type[DeclarativeBase], rows: list[dict[str, Any]]) -> None:
         """Insert rows, or overwrite those that stand under the same primary key."""
+        insert = self._insert(table)
+        columns, key = insert.table.columns, insert.table.primary_key
+        others = {column.name: insert.excluded[column.name] for column in columns if not column.primary_key}
+        await session.execute(insert.on_conflict_do_update(index_elements=key, set_=others), rows)
+
+    async def insert_new(self, session: AsyncSession, table: type[DeclarativeBase], rows: list[dict[str, Any]]) -> None:
+        """Insert rows, except those whose primary key stands already."""
+        await session.execute(self._insert(table).on_conflict_do_nothing(), rows)
+
+    def _insert(self, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
         core = table.__table__
         assert isinstance(core, sa.Table)
-        insert = sqlite.insert(core) if self.is_sqlite else postgresql.insert(core)
-        others = {column.name: insert.excluded[column.name] for column in core.columns if not column.primary_key}
-        await session.execute(insert.on_conflict_do_update(index_elements=core.primary_key, set_=others), rows)
+        return sqlite.insert(core) if self.is_sqlite else postgresql.insert(core)
 
     async def reclaim(self) -> None:
         """Return the room of deleted rows, and clear their text from SQLite's write-ahead log."""
-        commands = ["PRAGMA incremental_vacuum", "PRAGMA wal_checkpoint(TRUNCATE)"] if self.is_sqlite else ["VACUUM"]
         with self._told():
-            async with self._write_lock, self._database.connect() as connection:
-                outside = await connection.execution_options(isolation_level="AUTOCOMMIT")
-                for command in commands:
-                    await outside.exec_driver_sql(command)
+            async with self._write_lock, self._outside_transactions.connect() as connection:
+                if self.is_sqlite:
+                    # Not execute: it stops after a step, and the vacuum takes one for every page.
+                    driver: Any = (await connection.get_raw_connection()).driver_connection
+                    await driver.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
+                else:
+                    await connection.exec_driver_sql("VACUUM " + ", ".join(Base.metadata.tables))
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -123,6 +149,8 @@ class Database:
         try:
             yield
         except self._errors as error:
+            if _is_about_the_rows(error):  # drivers repeat the refused value, which may be somebody's text
+                raise RowsRefusedError(f"the database {self} refused a row: {type(error).__name__}") from None
             raise StoreError(f"cannot use the database {self}: {_reason(error)}") from error
 
 
@@ -154,17 +182,26 @@ def _prepare_sqlite(timeout_s: float, connection: Any, _: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later cannot wait for another writer: it fails at once.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # IMMEDIATE for writers: a transaction that reads first and writes later fails at once beside another writer.
+    begin = connection.get_execution_options().get("begin", "BEGIN")
+    if begin:
+        connection.exec_driver_sql(begin)
 
 
 def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:
     if is_sqlite:
-        return (SQLAlchemyError, OSError)
+        return (SQLAlchemyError, OSError, UnicodeEncodeError)
     import asyncpg  # SQLAlchemy does not wrap what asyncpg raises while connecting
 
-    return (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+    return (SQLAlchemyError, OSError, UnicodeEncodeError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def _is_about_the_rows(error: Exception) -> bool:
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, StatementError | UnicodeEncodeError)
+    # SQLAlchemy does not know asyncpg's own DataError, for a value that asyncpg cannot encode, from an outage.
+    unencodable = type(error.orig and error.orig.__cause__).__name__ == "DataError"
+    return unencodable or isinstance(error, DataError | IntegrityError)
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,14 @@ class Facts:
             fact = await session.get(Fact, name)
         return fact.value if fact else None
 
+    async def settle(self, name: str, value: str) -> str:
+        """Remember `value` unless something is known already; return what is known now."""
+        async with self._database.write() as session:
+            await self._database.insert_new(session, Fact, [{"name": name, "value": value}])
+            fact = await session.get(Fact, name)
+        assert fact is not None
+        return fact.value
+
     async def set(self, name: str, value: str) -> None:
         """Remember `value` under `name`."""
         async with self._database.write() as session:

@@ -62,12 +62,16 @@ class Settings:
             await session.execute(
                 sa.delete(Setting).where(Setting.scope == scope, Setting.owner == owner, Setting.name.in_(unset))
             )
-        self._seen.pop((scope, owner), None)
+        self.forget(scope, owner)
 
     async def reset(self, scope: Scope, owner: str = "") -> None:
         """Unset everything in one place."""
         async with self._database.write() as session:
             await session.execute(sa.delete(Setting).where(Setting.scope == scope, Setting.owner == owner))
+        self.forget(scope, owner)
+
+    def forget(self, scope: Scope, owner: str) -> None:
+        """Drop what is remembered of one place, which changed in the database."""
         self._seen.pop((scope, owner), None)
 
     async def _load(self, scope: Scope, owner: str) -> dict[str, Any]:

@@ -31,6 +31,5 @@ def test_the_password_is_never_shown() -> None:
 
 
 async def test_a_database_without_tables_says_how_to_make_them(empty_database: DatabaseSettings) -> None:
-    async with Store(empty_database) as store:
-        with pytest.raises(StoreError, match="bring it up to date with `python -m migrations`"):
-            await store.settings.get("installation")
+    with pytest.raises(StoreError, match="bring it up to date with `python -m migrations`"):
+        await Store(empty_database).__aenter__()

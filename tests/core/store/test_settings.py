@@ -47,10 +47,12 @@ async def test_a_change_is_seen_by_the_one_who_made_it_at_once(store: Store) -> 
 
 
 @pytest.mark.postgres
-async def test_settings_seen_before_an_outage_hold_through_it(postgres_server: PostgresServer, monkeypatch) -> None:
+async def test_settings_seen_before_an_outage_hold_through_it(
+    postgres_server: PostgresServer, tmp_path, monkeypatch
+) -> None:
     import migrations
 
-    settings = DatabaseSettings(url=postgres_server.new_database())
+    settings = DatabaseSettings(url=postgres_server.new_database(), folder=str(tmp_path))
     await migrations.upgrade(settings)
     monkeypatch.setattr("core.store.settings._FRESH_S", 0.0)
     async with Store(settings) as store:

@@ -1,0 +1,91 @@
+"""What is kept of a user, all of it: given out, deleted for good, and deleted by itself when it is old enough."""
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..errors import StoreError
+from ..tables import Base, Forgotten, Generation, Node, Setting, Share, Story
+from .database import Database
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Privacy:
+    """Export and deletion by user key, and retention."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+
+    async def export(self, user_key: str) -> dict[str, Any]:
+        """Return everything kept of a user, ready for JSON."""
+        async with self._database.read() as session:
+            stories = (await session.scalars(sa.select(Story).where(Story.user_key == user_key))).all()
+            of_stories = [story.id for story in stories]
+            queries = {
+                "generations": sa.select(Generation)
+                .where(Generation.user_key == user_key)
+                .order_by(Generation.started_at),
+                "nodes": sa.select(Node).where(Node.story_id.in_(of_stories)).order_by(Node.created_at),
+                "shares": sa.select(Share).where(Share.story_id.in_(of_stories)).order_by(Share.created_at),
+                "settings": sa.select(Setting).where(Setting.scope == "user", Setting.owner == user_key),
+            }
+            exported = {name: _plain(await session.scalars(query)) for name, query in queries.items()}
+        return {"user_key": user_key, "stories": _plain(stories), **exported}
+
+    async def delete(self, user_key: str) -> int:
+        """Delete everything kept of a user; return how many rows that were.
+
+        A generation of theirs that is still running, or waits in a spool, is dropped when it arrives.
+        """
+        now = datetime.now(UTC)
+        async with self._database.write() as session:
+            await self._database.upsert(session, Forgotten, [{"user_key": user_key, "forgotten_at": now}])
+            deleted = await _delete(session, Generation, Generation.user_key == user_key)
+            deleted += await _delete(session, Story, Story.user_key == user_key)  # nodes and shares go with it
+            deleted += await _delete(session, Setting, Setting.scope == "user", Setting.owner == user_key)
+        self._settings.forget("user", user_key)
+        await self._reclaim()
+        return deleted
+
+    async def retain(self, days: int) -> int:
+        """Delete the log and Discord's stories older than `days` (0 = keep them), and shares that no longer open.
+
+        Stories that visitors saved on the server stay until they delete them. Returns how many rows were deleted.
+        """
+        now = datetime.now(UTC)
+        async with self._database.write() as session:
+            deleted = await _delete(session, Share, sa.or_(Share.expires_at < now, Share.withdrawn_at.is_not(None)))
+            if days > 0:
+                oldest = now - timedelta(days=days)
+                deleted += await _delete(session, Generation, Generation.started_at < oldest)
+                deleted += await _delete(session, Story, Story.source == "discord", Story.updated_at < oldest)
+                deleted += await _delete(session, Forgotten, Forgotten.forgotten_at < oldest)
+        if deleted:
+            await self._reclaim()
+        return deleted
+
+    async def _reclaim(self) -> None:
+        try:
+            await self._database.reclaim()
+        except StoreError as error:  # the rows are gone already; the next deletion clears up after this one too
+            log.warning("room not reclaimed: %s", error)
+
+
+async def _delete(session: AsyncSession, table: type[Base], *which: sa.ColumnElement[bool]) -> int:
+    result = await session.execute(sa.delete(table).where(*which))
+    return int(result.rowcount)  # type: ignore[attr-defined]
+
+
+def _plain(rows: Iterable[Base]) -> list[dict[str, Any]]:
+    return [{column.name: _json(getattr(row, column.name)) for column in row.__table__.columns} for row in rows]
+
+
+def _json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,61 @@
+"""Opaque keys: stable, apart from each other, and only ever made with the secret the database knows."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigError
+from core.store import Database, DatabaseSettings, OpaqueKeys
+from core.store.opaque import FILE, VARIABLE
+
+
+def test_a_key_is_the_hmac_of_kind_and_id() -> None:
+    # printf 'user:1234' | openssl dgst -sha256 -hmac 'a secret of tests'
+    expected = "9f0336909187411e0b8ae3a5cdd360089c7fff9c72ac95a2b258a4da78f6ff22"
+    assert OpaqueKeys("a secret of tests").key("user", 1234) == expected
+
+
+def test_a_user_and_a_guild_of_the_same_number_have_different_keys() -> None:
+    keys = OpaqueKeys("a secret of tests")
+    assert keys.key("user", 1) != keys.key("guild", 1)
+
+
+async def test_the_secret_is_made_once_and_only_its_owner_can_read_it(database_settings: DatabaseSettings) -> None:
+    async with Database(database_settings) as database:
+        first, second = await OpaqueKeys.load(database), await OpaqueKeys.load(database)
+        path = database.folder / FILE
+    assert first.key("user", 1) == second.key("user", 1)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [other.name for other in path.parent.glob("user-key*")] == [FILE]
+
+
+async def test_the_environment_goes_before_the_file(database_settings: DatabaseSettings, monkeypatch) -> None:
+    monkeypatch.setenv(VARIABLE, "a secret of tests")
+    async with Database(database_settings) as database:
+        keys = await OpaqueKeys.load(database)
+        assert not (database.folder / FILE).exists()
+    assert keys.key("user", 1) == OpaqueKeys("a secret of tests").key("user", 1)
+
+
+async def test_another_secret_than_the_databases_is_refused(database_settings: DatabaseSettings, monkeypatch) -> None:
+    async with Database(database_settings) as database:
+        await OpaqueKeys.load(database)
+        monkeypatch.setenv(VARIABLE, "a secret of tests")
+        with pytest.raises(ConfigError, match="is not the one that the database was written with") as told:
+            await OpaqueKeys.load(database)
+    assert "a secret of tests" not in str(told.value)
+
+
+async def test_a_short_secret_is_refused(database_settings: DatabaseSettings, monkeypatch) -> None:
+    monkeypatch.setenv(VARIABLE, "short")
+    async with Database(database_settings) as database:
+        with pytest.raises(ConfigError, match="must hold at least 16 characters, got 5"):
+            await OpaqueKeys.load(database)
+
+
+async def test_an_empty_secret_file_is_refused(database_settings: DatabaseSettings, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("")
+    async with Database(database_settings) as database:
+        with pytest.raises(ConfigError, match="got 0"):
+            await OpaqueKeys.load(database)
