@@ -1,1 +1,1 @@
-"""Makes checkpoints: reads text, trains, evaluates, compares. Nothing that serves depends on it."""
+"""Makes checkpoints: reads books, trains language models, measures them. Run as `python -m trainer`."""

@@ -16,6 +16,8 @@ from torch.nn import functional
 from .protocol import Hidden, LayerWeights, RecurrentWeights, State, locked_dropout, zero_state
 from .recurrence import lstm_layer
 
+_EMBEDDING_GAIN, _HIDDEN_GAIN = 5.0, 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AWDLSTMConfig:
@@ -46,9 +48,13 @@ class AWDLSTM(nn.Module):
     def __init__(self, config: AWDLSTMConfig) -> None:
         super().__init__()
         self.config = config
+        self.dropout_scale = 1.0  # a trainer may begin with less dropout than the config says
         inputs = (config.embedding_size, *config.widths[:-1])
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.embedding_size).uniform_(-0.1, 0.1))
-        self.layers = nn.ModuleList(_Layer(e, h) for e, h in zip(inputs, config.widths, strict=True))
+        # Embeddings are small, hidden states at most 1: without a gain the gates hear little of them for long.
+        gains = (_EMBEDDING_GAIN,) + (_HIDDEN_GAIN,) * (config.layers - 1)
+        sizes = zip(inputs, config.widths, gains, strict=True)
+        self.layers = nn.ModuleList(_Layer(*size) for size in sizes)
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.untied_weight: nn.Parameter | None = None
         if not config.tied_weights:
@@ -66,19 +72,20 @@ class AWDLSTM(nn.Module):
 
     def hidden(self, ids: Tensor, state: State) -> tuple[Hidden, State]:
         """The last layer's outputs for ids (T, B), and the state after them."""
-        config = self.config
+        config, scale = self.config, self.dropout_scale
         resets = ids == config.document_id
         output = functional.embedding(ids, self._dropped_embedding())  # (T, B, E)
-        output = locked_dropout(output, config.input_dropout, self.training)
+        output = locked_dropout(output, scale * config.input_dropout, self.training)
         new_state: list[Tensor] = []
         raw = output
         for number, layer in enumerate(self._layers()):
-            weight_hh = functional.dropout(layer.weight_hh, config.weight_dropout, self.training)
+            weight_hh = functional.dropout(layer.weight_hh, scale * config.weight_dropout, self.training)
             hidden, cell = state[2 * number][0], state[2 * number + 1][0]
             raw, hidden, cell = lstm_layer(output, hidden, cell, resets, layer.weight_ih, weight_hh, layer.bias)
             new_state += hidden.float().unsqueeze(0), cell.unsqueeze(0)
             is_last = number == len(self.layers) - 1
-            output = locked_dropout(raw, config.output_dropout if is_last else config.hidden_dropout, self.training)
+            dropout = config.output_dropout if is_last else config.hidden_dropout
+            output = locked_dropout(raw, scale * dropout, self.training)
         return Hidden(output, raw), tuple(new_state)
 
     def init_state(self, batch_size: int) -> State:
@@ -96,7 +103,7 @@ class AWDLSTM(nn.Module):
         return cast(Iterator[_Layer], iter(self.layers))
 
     def _dropped_embedding(self) -> Tensor:
-        probability = self.config.embedding_dropout
+        probability = self.dropout_scale * self.config.embedding_dropout
         if not self.training or probability == 0.0:
             return self.embedding
         mask = torch.empty_like(self.embedding[:, :1]).bernoulli_(1 - probability).div_(1 - probability)  # (V, 1)
@@ -104,10 +111,10 @@ class AWDLSTM(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, input_size: int, hidden_size: int, gain: float) -> None:
         super().__init__()
         bound = hidden_size**-0.5
-        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size).uniform_(-bound, bound))
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size).uniform_(-gain * bound, gain * bound))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
         with torch.no_grad():  # a forget gate that starts open remembers from the first step (Jozefowicz et al. 2015)

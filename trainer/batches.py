@@ -1,0 +1,141 @@
+"""Windows of ids for truncated back-propagation: each lane reads one segment after the other."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.errors import CorpusError
+
+from . import distributed
+from .prepare import Data
+from .segments import Ordered, Segment, Shuffled, cut_segments, order_by_likeness
+from .tokens import Ids
+
+Window = NDArray[np.int64]
+_SEGMENT_WINDOWS = 100  # how many windows a lane reads before its state is fresh again
+
+
+class Source(Protocol):
+    """Where a lane gets its next segment."""
+
+    def draw(self, progress: float) -> Segment: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+class Mixture:
+    """The books to learn, preceded by other books: at first all pretraining, at the end all target.
+
+    Pretraining takes the first `pretrain_share` of the run; then the share of the target grows from a half to one.
+    """
+
+    def __init__(self, target: Source, pretrain: Source, pretrain_share: float, rng: np.random.Generator) -> None:
+        self._target, self._pretrain, self._share, self._rng = target, pretrain, pretrain_share, rng
+
+    def draw(self, progress: float) -> tuple[str, Segment]:
+        """The next segment, and which ids it points into."""
+        later = (progress - self._share) / (1 - self._share)
+        if later >= 0 and self._rng.random() < 0.5 + later / 1.6:
+            return "target", self._target.draw(progress)
+        return "pretrain", self._pretrain.draw(min(1.0, progress / self._share))
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, fit for JSON."""
+        rng = self._rng.bit_generator.state
+        return {"target": self._target.state(), "pretrain": self._pretrain.state(), "rng": rng}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._target.load_state(state["target"])
+        self._pretrain.load_state(state["pretrain"])
+        self._rng.bit_generator.state = state["rng"]
+
+
+class Single:
+    """Only the books to learn."""
+
+    def __init__(self, target: Source) -> None:
+        self._target = target
+
+    def draw(self, progress: float) -> tuple[str, Segment]:
+        """The next segment, and which ids it points into."""
+        return "target", self._target.draw(progress)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, fit for JSON."""
+        return self._target.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._target.load_state(state)
+
+
+class Batches:
+    """Fills windows (T, B) of inputs and targets from the lanes' segments."""
+
+    def __init__(self, ids: dict[str, Ids], source: Mixture | Single, *, lanes: int, document_id: int) -> None:
+        self._ids, self._source, self._document_id = ids, source, document_id
+        self.lanes = lanes
+        self._rests: list[tuple[str, int, int]] = [("target", 0, 0)] * lanes
+
+    def window(self, steps: int, progress: float) -> tuple[Tensor, Tensor]:
+        """The next window: inputs and targets, (T, B) int64."""
+        lanes = self.lanes
+        inputs = np.empty((lanes, steps), np.int64)
+        targets = np.empty((lanes, steps), np.int64)
+        for lane in range(lanes):
+            self._fill(lane, inputs[lane], targets[lane], progress)
+        return torch.from_numpy(inputs).t().contiguous(), torch.from_numpy(targets).t().contiguous()
+
+    def _fill(self, lane: int, inputs: Window, targets: Window, progress: float) -> None:
+        name, position, end = self._rests[lane]
+        filled, steps = 0, len(inputs)
+        while filled < steps:
+            is_fresh = position == end
+            if is_fresh:
+                name, segment = self._source.draw(progress)
+                position, end = segment.start, segment.end
+            count = min(steps - filled, end - position)
+            inputs[filled : filled + count] = self._ids[name][position - 1 : position + count - 1]
+            targets[filled : filled + count] = self._ids[name][position : position + count]
+            if is_fresh:
+                inputs[filled] = self._document_id
+            filled, position = filled + count, position + count
+        self._rests[lane] = name, position, end
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, fit for JSON."""
+        return {"source": self._source.state(), "rests": self._rests}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._source.load_state(state["source"])
+        self._rests = [(name, position, end) for name, position, end in state["rests"]]
+
+
+def build_batches(data: Data, *, lanes: int, bptt: int, pretrain_share: float, seed: int) -> Batches:
+    """This process's lanes over the data: `lanes` in all processes together, fewer where the corpus is small."""
+    rank, ranks = distributed.rank(), distributed.world_size()
+    tokens = data.counts["train"].tokens
+    if tokens < 2 * ranks:
+        raise CorpusError(f"expected at least {2 * ranks} tokens to train on, got {tokens}")
+    lanes = max(1, min(lanes, tokens // bptt) // ranks)
+    document_id, paragraph_id = data.tokenizer.document_id, data.tokenizer.paragraph_id
+    rngs = [np.random.default_rng([seed, rank, number]) for number in range(3)]
+    ids = {"target": data.ids["train"]}
+    length = min(_SEGMENT_WINDOWS * bptt, max(1, tokens // (lanes * ranks)))
+    segments = cut_segments(ids["target"], document_id=document_id, paragraph_id=paragraph_id, length=length)
+    target = Shuffled(segments[rank::ranks] or segments, rngs[0])
+    if "pretrain" not in data.ids:
+        return Batches(ids, Single(target), lanes=lanes, document_id=document_id)
+    ids["pretrain"] = data.ids["pretrain"]
+    length = _SEGMENT_WINDOWS * bptt
+    others = cut_segments(ids["pretrain"], document_id=document_id, paragraph_id=paragraph_id, length=length)
+    others = order_by_likeness(ids["pretrain"], others, ids["target"], data.tokenizer.vocab_size)
+    source = Mixture(target, Ordered(others[rank::ranks] or others, rngs[1]), pretrain_share, rngs[2])
+    return Batches(ids, source, lanes=lanes, document_id=document_id)

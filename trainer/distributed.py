@@ -1,0 +1,67 @@
+"""Data-parallel training under torchrun: gloo on CPU, NCCL on GPUs; a lone process needs none of it."""
+
+import os
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+def rank() -> int:
+    """This process's number, 0 for the one that writes files."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def start(device: torch.device) -> None:
+    """Join the others, if torchrun started this process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    """Leave the others."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait for the others."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Add up a tensor over all processes, in place."""
+    if distributed.is_initialized():
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def from_first(values: list[float], device: torch.device) -> list[float]:
+    """Rank 0's values, for every rank."""
+    if not distributed.is_initialized():
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    distributed.broadcast(tensor, 0)
+    return [float(value) for value in tensor]
+
+
+class FlatGradients:
+    """All gradients in one buffer, so that one call adds them up over the processes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._parameters = list(model.parameters())
+        first = self._parameters[0]
+        self.buffer = first.new_zeros(sum(parameter.numel() for parameter in self._parameters))
+
+    def attach(self) -> None:
+        """Zero the gradients and make each a view into the buffer."""
+        self.buffer.zero_()
+        offset = 0
+        for parameter in self._parameters:
+            parameter.grad = self.buffer[offset : offset + parameter.numel()].view_as(parameter)
+            offset += parameter.numel()

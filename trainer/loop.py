@@ -1,0 +1,266 @@
+"""The training loop: truncated back-propagation with carried state, validation, the best checkpoint, exact resume."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from core.errors import CorpusError
+from core.models import detach_state
+
+from . import distributed
+from .batches import Batches
+from .loss import cross_entropy
+from .schedule import Clock, Plateau, one_cycle
+from .validate import Validation
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """How to train, whatever the model and the data."""
+
+    bptt: int = 64
+    learning_rate: float = 2.5e-3
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    clip: float = 1.0
+    schedule: str = "one-cycle"  # or "plateau"
+    activation_penalty: float = 0.0  # AR: alpha of Merity et al. 2017
+    slowness_penalty: float = 0.0  # TAR: beta
+    dropout_from: float = 0.0  # dropout is full from this progress on ...
+    dropout_before: float = 1.0  # ... and multiplied by this before
+    validations: int = 25  # in the whole run
+    save_every_s: float = 180.0
+    patience: int | None = None  # validations without improvement after which to stop early
+    bfloat16: bool = True
+
+
+class Loop:
+    """One run. `on_best` is called with each validation that beats all before; `report` with the facts of a step."""
+
+    def __init__(
+        self,
+        model: Any,
+        batches: Batches,
+        settings: LoopSettings,
+        clock: Clock,
+        *,
+        lanes: int,
+        folder: Path,
+        validate: Callable[[], Validation],
+        on_best: Callable[[Validation], None],
+        report: Callable[[dict[str, float]], None],
+    ) -> None:
+        self.model, self.settings, self.clock = model, settings, clock
+        self.step, self.tokens = 0, 0
+        self.best = math.inf
+        self.history: list[dict[str, float]] = []
+        self._batches, self._folder, self._lanes = batches, folder, lanes
+        self._validate, self._on_best, self._report = validate, on_best, report
+        self._device = model.output_bias.device
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=settings.learning_rate,
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._gradients = distributed.FlatGradients(model)
+        self._plateau = Plateau()
+        self._state = model.init_state(lanes)
+        self._validations = 0
+        self._without_gain = 0
+        self._stop = False
+
+    def run(self, *, stop_at_step: int | None = None) -> bool:
+        """Train to the end. True if it got there, False if a signal or `stop_at_step` ended it early, state saved."""
+        previous = signal.signal(signal.SIGTERM, self._on_signal)
+        last_save = time.monotonic()
+        try:
+            while True:
+                wants_stop = self._stop or self.step == stop_at_step
+                wants_save = time.monotonic() - last_save > self.settings.save_every_s
+                facts = [self.clock.progress(self.step), float(wants_stop), float(wants_save)]
+                progress, stop, save = distributed.from_first(facts, self._device)
+                due = int(progress * self.settings.validations)
+                if due > self._validations:
+                    self._validations = due
+                    self._check(progress)
+                if progress >= 1 or self._is_hopeless():
+                    return True
+                if stop:
+                    self.save()
+                    return False
+                if save:
+                    self.save()
+                    last_save = time.monotonic()
+                self._train_step(progress)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _train_step(self, progress: float) -> None:
+        settings = self.settings
+        scale = self._plateau.scale if settings.schedule == "plateau" else one_cycle(progress)
+        rate = settings.learning_rate * scale
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self.model.dropout_scale = 1.0 if progress >= settings.dropout_from else settings.dropout_before
+        self.model.train()
+        inputs, targets = (x.to(self._device) for x in self._batches.window(settings.bptt, progress))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bfloat16):
+            hidden, state = self.model.hidden(inputs, self._state)
+            output = hidden.output.flatten(0, 1)
+            total = cross_entropy(output, self.model.output_weight, self.model.output_bias, targets.flatten())
+        loss = total / targets.numel()
+        objective = loss
+        if settings.activation_penalty:
+            objective = objective + settings.activation_penalty * hidden.output.float().square().mean()
+        if settings.slowness_penalty:
+            objective = objective + settings.slowness_penalty * hidden.raw.float().diff(dim=0).square().mean()
+        self._gradients.attach()
+        objective.backward()  # type: ignore[no-untyped-call]
+        buffer = distributed.sum_over_ranks(self._gradients.buffer).div_(distributed.world_size())
+        norm = float(buffer.norm())
+        if not math.isfinite(norm):
+            raise CorpusError(f"the loss is not a number any more at step {self.step}; the best checkpoint is kept")
+        if norm > settings.clip:
+            buffer.mul_(settings.clip / norm)
+        self._optimizer.step()
+        self._state = detach_state(state)
+        self.step += 1
+        self.tokens += targets.numel() * distributed.world_size()
+        cell = max(float(x.abs().max()) for x in self._state[1::2])
+        self._report(
+            {
+                "step": self.step,
+                "progress": progress,
+                "loss": loss.item(),
+                "lr": rate,
+                "norm": norm,
+                "cell": cell,
+                "tokens": self.tokens,
+                "seconds": self.clock.seconds(),
+            }
+        )
+
+    def _check(self, progress: float) -> None:
+        validation = self._validate()
+        self._plateau.observe(validation.loss)
+        self.history.append(
+            {
+                "step": self.step,
+                "tokens": self.tokens,
+                "seconds": round(self.clock.seconds()),
+                "valid_loss": validation.loss,
+                "valid_bits_per_byte": validation.bits_per_byte,
+            }
+        )
+        is_best = validation.loss < self.best
+        self._without_gain = 0 if is_best else self._without_gain + 1
+        log.info(
+            "valid step=%d progress=%.3f loss=%.4f bits_per_byte=%.4f best=%s",
+            self.step,
+            progress,
+            validation.loss,
+            validation.bits_per_byte,
+            is_best,
+        )
+        if is_best:
+            self.best = validation.loss
+            if distributed.rank() == 0:
+                self._on_best(validation)
+
+    def _is_hopeless(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self._without_gain > patience
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop = True
+
+    def save(self) -> None:
+        """Write everything that the next step depends on; each process its own part, then one rename."""
+        rank, aside = distributed.rank(), self._folder.with_name(self._folder.name + ".new")
+        aside.mkdir(parents=True, exist_ok=True)
+        tensors = {f"state.{i}": x.contiguous() for i, x in enumerate(self._state)} | {"rng": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
+        if rank == 0:
+            tensors |= {f"model.{name}": x.contiguous() for name, x in self.model.state_dict().items()}
+            tensors |= self._optimizer_tensors()
+        save_file(tensors, aside / f"rank{rank}.safetensors")
+        facts = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.clock.seconds(),
+            "best": self.best,
+            "history": self.history,
+            "validations": self._validations,
+            "without_gain": self._without_gain,
+            "plateau": [self._plateau.scale, self._plateau.best, self._plateau.bad],
+            "batches": self._batches.state(),
+            "world_size": distributed.world_size(),
+        }
+        (aside / f"rank{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
+        distributed.barrier()
+        if rank == 0:
+            old = self._folder.with_name(self._folder.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            if self._folder.exists():
+                os.replace(self._folder, old)
+            os.replace(aside, self._folder)
+            shutil.rmtree(old, ignore_errors=True)
+        distributed.barrier()
+
+    def load(self) -> bool:
+        """Go on from what `save` wrote; False if there is nothing."""
+        rank, folder = distributed.rank(), self._folder
+        if not folder.exists():  # the process died between two renames
+            folder = folder.with_name(folder.name + ".old")
+        if not folder.exists():
+            return False
+        facts = json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8"))
+        first = load_file(folder / "rank0.safetensors", device=str(self._device))
+        own = load_file(folder / f"rank{rank}.safetensors", device=str(self._device))
+        self.model.load_state_dict({k.removeprefix("model."): x for k, x in first.items() if k.startswith("model.")})
+        self._load_optimizer(first)
+        self._state = tuple(own[f"state.{i}"] for i in range(len(self._state)))
+        torch.set_rng_state(own["rng"].cpu())
+        if "cuda_rng" in own:
+            torch.cuda.set_rng_state(own["cuda_rng"].cpu(), self._device)
+        self.step, self.tokens, self.best, self.history = (
+            facts["step"],
+            facts["tokens"],
+            facts["best"],
+            facts["history"],
+        )
+        self.clock.elapsed_s += facts["seconds"]
+        self._validations, self._without_gain = facts["validations"], facts["without_gain"]
+        self._plateau.scale, self._plateau.best, self._plateau.bad = facts["plateau"]
+        self._batches.load_state(facts["batches"])
+        return True
+
+    def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        states = self._optimizer.state_dict()["state"]
+        return {f"optimizer.{i}.{key}": x for i, state in states.items() for key, x in state.items()}
+
+    def _load_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,55 @@
+"""Softmax and cross-entropy taken in chunks, gradients made on the way.
+
+The logits of a window would be the largest tensor of the step; here only a chunk of them is ever in float32, and one
+pass over it gives the loss and its gradient.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CHUNK_ROWS = 256
+
+
+def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Sum of -log p of targets (N,), in nats, for hidden (N, H).
+
+    Under autocast the products run in autocast's dtype; the softmax is float32 always.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    result: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, dtype)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        features, matrix, offset = hidden.to(dtype), weight.to(dtype), bias.to(dtype)
+        needs_grad = any(ctx.needs_input_grad)
+        grad_logits = features.new_empty(len(features), len(weight)) if needs_grad else None
+        for start in range(0, len(features), _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            logits = torch.addmm(offset, features[rows], matrix.t()).float()
+            wanted = targets[rows].unsqueeze(1)
+            normaliser = logits.logsumexp(1, keepdim=True)
+            total += (normaliser - logits.gather(1, wanted)).sum()
+            if grad_logits is not None:
+                probabilities = logits.sub_(normaliser).exp_()
+                probabilities.scatter_add_(1, wanted, probabilities.new_full((len(wanted), 1), -1.0))
+                grad_logits[rows] = probabilities
+        if grad_logits is not None:
+            ctx.save_for_backward(features, matrix, grad_logits)
+            ctx.dtypes = hidden.dtype, weight.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, matrix, grad_logits = ctx.saved_tensors
+        hidden_dtype, weight_dtype = ctx.dtypes
+        grad_hidden = (grad_logits @ matrix).to(hidden_dtype) * grad
+        grad_weight = (grad_logits.t() @ features).to(weight_dtype) * grad
+        grad_bias = grad_logits.sum(0, dtype=torch.float32) * grad
+        return grad_hidden, grad_weight, grad_bias, None, None

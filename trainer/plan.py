@@ -1,0 +1,144 @@
+"""What a run will do with its time: sizes, dropout and vocabulary, from the corpus and this machine's measured speed.
+
+Nothing here is secret knowledge: a network is as large as leaves it several passes over the books, and the more passes,
+the more it is regularised. What the command line names is kept; the rest is filled in. The plan is printed before the
+run and stored in the checkpoint.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from core.models import build_model
+
+from .loss import cross_entropy
+
+# Embedding and hidden width of two tied layers, small to large.
+_SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (512, 1024), (640, 1280))
+_LAYERS = 2
+_PASSES = 6.0  # over the books, at least, where the smallest network allows it
+_BYTES_PER_TOKEN = 4.0  # of the default vocabulary on English prose
+_OVERHEAD = 0.85  # share of the time that is training, not validation or laying data out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The shape of a run."""
+
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    layers: int
+    dropout: float
+    lanes: int
+    bptt: int
+    flops: float  # measured, floating-point operations a second
+    tokens: float  # that the run is expected to read
+    passes: float  # over the training text
+
+    def describe(self, minutes: float) -> str:
+        """One paragraph for the console."""
+        return (
+            f"plan: {minutes:g} minutes at {self.flops / 1e9:.0f} GFLOP/s, "
+            f"about {self.tokens / 1e6:.1f} million tokens, {self.passes:.1f} passes\n"
+            f"vocabulary {self.vocab_size}, embedding {self.embedding_size}, "
+            f"{self.layers} layers of {self.hidden_size}, dropout {self.dropout:.2f}, "
+            f"{self.lanes} lanes x {self.bptt} tokens"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the command line fixes; None leaves it to the plan."""
+
+    vocab_size: int | None = None
+    embedding_size: int | None = None
+    hidden_size: int | None = None
+    layers: int | None = None
+    dropout: float | None = None
+    lanes: int | None = None
+    bptt: int = 64
+
+
+def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float) -> Plan:
+    """Choose the largest network that still passes over the books several times in the time given."""
+    vocab_size = wishes.vocab_size or _vocab_size(corpus_bytes)
+    corpus_tokens = max(1.0, corpus_bytes / _BYTES_PER_TOKEN)
+    layers = wishes.layers or _LAYERS
+    chosen = None
+    for sizes in _SIZES:
+        embedding_size = wishes.embedding_size or sizes[0]
+        hidden_size = wishes.hidden_size or sizes[1]
+        tokens = _OVERHEAD * seconds * flops / (6 * _weights(vocab_size, embedding_size, hidden_size, layers))
+        if chosen is not None and tokens / corpus_tokens < _PASSES:
+            break
+        chosen = embedding_size, hidden_size, tokens
+    assert chosen is not None
+    embedding_size, hidden_size, tokens = chosen
+    passes = tokens / corpus_tokens
+    return Plan(
+        vocab_size=vocab_size,
+        embedding_size=embedding_size,
+        hidden_size=hidden_size,
+        layers=layers,
+        dropout=wishes.dropout if wishes.dropout is not None else _dropout(passes),
+        lanes=wishes.lanes or _lanes(corpus_tokens, wishes.bptt),
+        bptt=wishes.bptt,
+        flops=flops,
+        tokens=tokens,
+        passes=passes,
+    )
+
+
+def measure_flops(device: torch.device, *, bfloat16: bool, processes: int = 1) -> float:
+    """Train a middling network for about two seconds: floating-point operations a second, over all processes."""
+    state = torch.get_rng_state()
+    model = build_model(
+        "awd_lstm", {"vocab_size": 4096, "document_id": 1, "embedding_size": 384, "hidden_size": 640, "layers": 2}
+    )
+    model.to(device)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    ids = torch.randint(2, 4096, (32, 64), device=device)
+    done, spent = 0, 0.0
+    while spent < 2.0:
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            hidden, _ = model.hidden(ids, model.init_state(64))
+            output = hidden.output.flatten(0, 1)
+            cross_entropy(output, model.output_weight, model.output_bias, ids.flatten()).backward()  # type: ignore[no-untyped-call]
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if done or spent:  # the first step packs weights and wakes threads
+            spent += time.perf_counter() - began
+            done += ids.numel()
+        else:
+            spent = 1e-9
+    torch.set_rng_state(state)
+    return float(processes * 6 * weights * done / spent)
+
+
+def _weights(vocab_size: int, embedding_size: int, hidden_size: int, layers: int) -> int:
+    """Weights that take part in matrix products, of a tied network."""
+    widths = [hidden_size] * (layers - 1) + [embedding_size]
+    inputs = [embedding_size, *widths[:-1]]
+    return vocab_size * embedding_size + sum(4 * h * (e + h) for e, h in zip(inputs, widths, strict=True))
+
+
+def _vocab_size(corpus_bytes: int) -> int:
+    """Rare pieces need text to be learned from: about 800 bytes of training text each."""
+    size = 8192
+    while size > 512 and corpus_bytes < 600 * size:
+        size //= 2
+    return size
+
+
+def _dropout(passes: float) -> float:
+    """None to speak of for one pass, up to a half for fifty."""
+    return round(min(0.5, 0.05 + 0.08 * max(0.0, math.log2(passes))), 2)
+
+
+def _lanes(corpus_tokens: float, bptt: int) -> int:
+    """Few enough that a pass over the books is at least a hundred steps, and a whole number of eights."""
+    return int(max(8, min(96, corpus_tokens / (100 * bptt) // 8 * 8)))

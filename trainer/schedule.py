@@ -1,0 +1,56 @@
+"""How far a run is, and the learning rate that follows from it.
+
+Progress goes from 0 to 1, by steps or by time. A run that must be over at a given time follows the clock, so that the
+learning rate reaches its end whatever else the machine was doing.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Clock:
+    """Progress of a run of `steps` steps, or of `minutes` minutes, whichever is given; resumed runs go on counting."""
+
+    steps: int | None = None
+    minutes: float | None = None
+    elapsed_s: float = 0.0  # before this process started
+    _started: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        """Time spent on this run so far, over all its processes."""
+        return self.elapsed_s + time.monotonic() - self._started
+
+    def progress(self, step: int) -> float:
+        """How much of the run is over, 0 to 1."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, self.seconds() / (60 * self.minutes))
+
+
+def one_cycle(progress: float, *, warmup: float = 0.02) -> float:
+    """Share of the peak learning rate: a short linear warm-up, then a cosine down to zero."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+class Plateau:
+    """Multiplies the learning rate by `factor` when validation has not improved `patience` times in a row."""
+
+    def __init__(self, factor: float = 0.5, patience: int = 0) -> None:
+        self._factor, self._patience = factor, patience
+        self.scale = 1.0
+        self.best = math.inf
+        self.bad = 0
+
+    def observe(self, loss: float) -> None:
+        """Take in a validation loss."""
+        if loss < self.best:
+            self.best, self.bad = loss, 0
+        elif self.bad >= self._patience:
+            self.scale, self.bad = self.scale * self._factor, 0
+        else:
+            self.bad += 1

@@ -1,0 +1,100 @@
+"""What the lanes of a batch read: segments of books, each from a fresh state.
+
+A segment begins where a paragraph begins, with `document_id`, exactly as a prompt does; with segments of a hundred
+windows the state of about one lane in a hundred is fresh at every window (Melis et al. 2020 reset as many at random).
+The end of a book is predicted, the end of a segment inside a book is not.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tokens import Ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Positions [start, end) of the ids; at the end of a book they take in the `document_id` that closes it."""
+
+    start: int
+    end: int
+
+
+def cut_segments(ids: Ids, *, document_id: int, paragraph_id: int, length: int) -> list[Segment]:
+    """Cut books into segments of about `length` tokens that begin at paragraphs."""
+    borders = np.flatnonzero(ids == document_id)
+    segments: list[Segment] = []
+    for border, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
+        start = border + 1
+        paragraphs = start + np.flatnonzero(ids[start:end] == paragraph_id) + 1
+        while start < end:
+            later = paragraphs[np.searchsorted(paragraphs, start + length) :]
+            stop = int(later[0]) if len(later) and end - later[0] > length // 4 else end + 1
+            segments.append(Segment(start=start, end=stop))
+            start = stop
+    return segments
+
+
+def order_by_likeness(ids: Ids, segments: list[Segment], target: Ids, vocab_size: int) -> list[Segment]:
+    """Sort segments, those least like the target first: by the mean log ratio of unigram probabilities (Moore & Lewis
+    2010)."""
+    wanted = np.bincount(target, minlength=vocab_size) + 1.0
+    given = np.bincount(ids, minlength=vocab_size) + 1.0
+    ratio = np.log(wanted / wanted.sum()) - np.log(given / given.sum())
+    scores = [float(ratio[ids[segment.start : segment.end]].mean()) for segment in segments]
+    return [segments[index] for index in np.argsort(scores, kind="stable")]
+
+
+@dataclass
+class Shuffled:
+    """Draws every segment once an epoch, in a new order each time."""
+
+    segments: list[Segment]
+    rng: np.random.Generator
+    queue: list[int] = field(default_factory=list)
+
+    def draw(self, progress: float) -> Segment:
+        """The next segment."""
+        if not self.queue:
+            self.queue = self.rng.permutation(len(self.segments)).tolist()
+        return self.segments[self.queue.pop()]
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, fit for JSON."""
+        return {"queue": self.queue, "rng": self.rng.bit_generator.state}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.queue, self.rng.bit_generator.state = state["queue"], state["rng"]
+
+
+@dataclass
+class Ordered:
+    """Draws segments along a given order: at progress p from around p of the way, those least used first."""
+
+    segments: list[Segment]
+    rng: np.random.Generator
+    used: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.used = np.zeros(len(self.segments), np.int64)
+
+    def draw(self, progress: float) -> Segment:
+        """The next segment."""
+        count = len(self.segments)
+        middle, reach = progress * count, max(1.0, 0.1 * count)
+        low, high = max(0, int(middle - reach)), min(count, int(middle + reach) + 1)
+        index = low + int(np.argmin(self.used[low:high] + self.rng.random(high - low)))
+        self.used[index] += 1
+        return self.segments[index]
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, fit for JSON."""
+        return {"used": self.used.tolist(), "rng": self.rng.bit_generator.state}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.used[:] = state["used"]
+        self.rng.bit_generator.state = state["rng"]
