@@ -187,6 +187,18 @@ class Stories:
         async with self._database.read() as session:
             return await session.get(Node, (story_id, node_id))
 
+    async def running(self, source: str) -> Sequence[str]:
+        """Return the ids of a border's stories whose current node was still being written when it was last kept."""
+        is_current = sa.and_(Node.story_id == Story.id, Node.id == Story.current_node_id)
+        query = sa.select(Story.id).join(Node, is_current).where(Story.source == source, Node.reason == "running")
+        async with self._database.read() as session:
+            return (await session.scalars(query)).all()
+
+    async def end_node(self, story_id: str, node_id: str, *, reason: str) -> None:
+        """Say why a node that was being written ended. Raises InputError for a node that is not there."""
+        async with self._database.write() as session:
+            (await _node(session, story_id, node_id)).reason = reason
+
     async def text_at(self, story_id: str, node_id: str) -> str:
         """Return the whole story as it stands at a node. Raises InputError for a node that is not there."""
         parts: list[str] = []

@@ -56,6 +56,20 @@ async def test_a_parent_must_stand_in_the_same_story(store: Store) -> None:
         await store.stories.add_node(mine.id, kind="continuation", text="", parent_id=node.id)
 
 
+async def test_a_story_runs_until_its_current_node_has_ended(store: Store) -> None:
+    story = await store.stories.create(source="discord", user_key="u")
+    await store.stories.create(source="discord", user_key="u", title="not begun")
+    prompt = await store.stories.add_node(story.id, kind="prompt", text="Once ")
+    node = await store.stories.add_node(
+        story.id, kind="continuation", text="upon ", parent_id=prompt.id, reason="running"
+    )
+    assert await store.stories.running("discord") == [story.id]
+    assert await store.stories.running("web") == []
+    await store.stories.end_node(story.id, node.id, reason="interrupted")
+    assert await store.stories.running("discord") == []
+    assert [seen.reason for seen in await store.stories.nodes(story.id)] == [None, "interrupted"]
+
+
 async def test_a_users_stories_come_last_touched_first(store: Store) -> None:
     first = await store.stories.create(source="web", user_key="u", title="first")
     await store.stories.create(source="web", user_key="u", title="second")
