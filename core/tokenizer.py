@@ -19,15 +19,22 @@ from .errors import CheckpointError, CorpusError, InputError
 TokenizerKind = Literal["unigram", "bpe", "char", "word"]
 
 PARAGRAPH = "\n\n"
+NEWLINE = "\n"
 _DOCUMENT = "<document>"
 _UNKNOWN = "<unk>"
 # SentencePiece writes a space as U+2581 and would read a literal one back as a space; NUL ends its strings.
 _RESERVED = re.compile("[\u2581\0]")
+_WORDS_AND_LINE_ENDS = re.compile(r"\n|\S+")
+_CHARACTERS = re.compile(r"\n\n|.", re.DOTALL)
 _LONGEST_SENTENCE_BYTES = 4096
 
 
 class Tokenizer:
-    """A trained vocabulary. `unigram` and `bpe` are lossless on any text; `char` and `word` know a closed set."""
+    """A trained vocabulary.
+
+    `unigram` and `bpe` are lossless on any text. `char` and `word` know a closed set and read the rest as `unknown_id`;
+    `word` splits at white space and keeps line ends, each a piece, but of other white space only that there was some.
+    """
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor) -> None:
         self._processor = processor
@@ -43,9 +50,16 @@ class Tokenizer:
         byte_ids = {self._bytes[id]: id for id in range(self.vocab_size) if processor.is_byte(id)}
         self.is_lossless = len(byte_ids) == 256
         self._reserved_ids = {
-            char: [byte_ids[bytes([byte])] for byte in char.encode()] if self.is_lossless else [self.unknown_id]
-            for char in ("\u2581", "\0")
+            c: [byte_ids[bytes([byte])] for byte in c.encode()] for c in "\u2581\0" if self.is_lossless
         }
+        special = {_UNKNOWN, _DOCUMENT, PARAGRAPH}
+        has_long_pieces = any(
+            len(piece) > 1 for piece in map(self.piece, range(self.vocab_size)) if piece not in special
+        )
+        self._splits_words = has_long_pieces and not self.is_lossless
+        if self._splits_words:
+            self.paragraph_id = processor.piece_to_id(NEWLINE)
+        self._closed_ids = {} if self.is_lossless else {self.decode([id]): id for id in range(self.vocab_size)}
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -75,6 +89,8 @@ class Tokenizer:
                 f"tokenizer kind must be one of {', '.join(get_args(TokenizerKind))}, got {kind!r}", "kind"
             )
         sentences = list(_sentences(texts))
+        if kind == "word":
+            sentences = ["".join(f" {word}" for word in sentence.split()) for sentence in sentences]
         if not sentences:
             raise CorpusError("expected text to learn a vocabulary from, got none")
         model = io.BytesIO()
@@ -87,11 +103,12 @@ class Tokenizer:
                 hard_vocab_limit=False,
                 use_all_vocab=kind in ("char", "word") and vocab_size == 0,
                 character_coverage=0.9999 if kind in ("unigram", "bpe") else 1.0,
+                required_chars="\u2581",  # or a text without spaces would leave none to write them with
                 byte_fallback=kind in ("unigram", "bpe"),
                 normalization_rule_name="identity",
                 add_dummy_prefix=False,
                 remove_extra_whitespaces=False,
-                user_defined_symbols=[PARAGRAPH, "\n"],
+                user_defined_symbols=[PARAGRAPH, NEWLINE],
                 unk_id=0,
                 unk_piece=_UNKNOWN,
                 unk_surface=_UNKNOWN,
@@ -119,6 +136,8 @@ class Tokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"text must be valid Unicode, got a lone surrogate at character {error.start}") from error
+        if not self.is_lossless:
+            return self._encode_closed(text)
         ids: list[int] = []
         end = 0
         for match in _RESERVED.finditer(text):
@@ -141,6 +160,14 @@ class Tokenizer:
 
     def _encode_plain(self, text: str) -> list[int]:
         return list(self._processor.encode(text)) if text else []
+
+    def _encode_closed(self, text: str) -> list[int]:
+        """Look units up one by one: SentencePiece would join neighbouring unknown ones into one."""
+        if self._splits_words:
+            units = [unit if unit == NEWLINE else f" {unit}" for unit in _WORDS_AND_LINE_ENDS.findall(text)]
+        else:
+            units = _CHARACTERS.findall(text)
+        return [self._closed_ids.get(unit, self.unknown_id) for unit in units]
 
     def _piece_bytes(self, id: int) -> bytes:
         if self._processor.is_control(id):

@@ -1,0 +1,127 @@
+"""A checkpoint is whole or refused; writing one never harms the one that was there."""
+
+import json
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from core.errors import CheckpointError
+
+
+@pytest.fixture
+def damaged(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint that a test may spoil."""
+    return copytree(tiny_checkpoint, tmp_path / "spoiled")
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    first = load_checkpoint(tiny_checkpoint)
+    save_checkpoint(
+        tmp_path / "copy", model=first.model, tokenizer=first.tokenizer, config=first.config, card="# copy\n"
+    )
+    second = load_checkpoint(tmp_path / "copy")
+    assert (second.name, second.config) == ("copy", first.config)
+    assert second.tokenizer.to_bytes() == first.tokenizer.to_bytes()
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name])
+
+
+def test_bfloat16_weights_are_stored_in_half_the_space_and_run_in_float32(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    first = load_checkpoint(tiny_checkpoint)
+    save_checkpoint(
+        tmp_path / "half",
+        model=first.model,
+        tokenizer=first.tokenizer,
+        config=first.config,
+        card="# half\n",
+        dtype=torch.bfloat16,
+    )
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert all(tensor.dtype == torch.bfloat16 for tensor in stored.values())
+    loaded = load_checkpoint(tmp_path / "half").model.state_dict()
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(loaded[name], tensor.bfloat16().float())
+
+
+def test_saving_replaces_the_old_checkpoint_and_leaves_nothing_else(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    kept = load_checkpoint(tiny_checkpoint)
+    for card in ("# one\n", "# two\n"):
+        save_checkpoint(tmp_path / "a", model=kept.model, tokenizer=kept.tokenizer, config=kept.config, card=card)
+    assert (tmp_path / "a" / "README.md").read_text() == "# two\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_failure_while_writing_leaves_the_old_checkpoint_whole(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    kept = load_checkpoint(tiny_checkpoint)
+    save_checkpoint(tmp_path / "a", model=kept.model, tokenizer=kept.tokenizer, config=kept.config, card="# a\n")
+    unwritable = CheckpointConfig(architecture="awd_lstm", model=kept.config.model, training={"set": {1}})
+    with pytest.raises(TypeError):
+        save_checkpoint(tmp_path / "a", model=kept.model, tokenizer=kept.tokenizer, config=unwritable, card="# b\n")
+    assert load_checkpoint(tmp_path / "a").config == kept.config
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"found nothing.*/gone"):
+        load_checkpoint(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.model"])
+def test_a_missing_file_is_named(damaged: Path, file: str) -> None:
+    (damaged / file).unlink()
+    with pytest.raises(CheckpointError, match=file):
+        load_checkpoint(damaged)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.model"])
+def test_half_a_file_is_named(damaged: Path, file: str) -> None:
+    content = (damaged / file).read_bytes()
+    (damaged / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=file):
+        load_checkpoint(damaged)
+
+
+def test_a_tensor_of_the_wrong_shape_is_named(damaged: Path) -> None:
+    weights = load_file(damaged / "model.safetensors")
+    weights["output_bias"] = torch.zeros(3)
+    save_file(weights, damaged / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"output_bias of shape \(\d+,\), got \(3,\)"):
+        load_checkpoint(damaged)
+
+
+def test_a_missing_tensor_is_named(damaged: Path) -> None:
+    weights = load_file(damaged / "model.safetensors")
+    del weights["output_bias"]
+    save_file(weights, damaged / "model.safetensors")
+    with pytest.raises(CheckpointError, match="differ: output_bias"):
+        load_checkpoint(damaged)
+
+
+def test_a_weight_that_is_not_a_number_is_refused(damaged: Path) -> None:
+    weights = load_file(damaged / "model.safetensors")
+    weights["output_bias"][0] = torch.nan
+    save_file(weights, damaged / "model.safetensors")
+    with pytest.raises(CheckpointError, match="NaN or infinity in output_bias"):
+        load_checkpoint(damaged)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("version", 99, "expected format version 1, got 99"),
+        ("architecture", "gpt", "architecture must be one of .*, got 'gpt'"),
+        ("colour", "blue", "does not fit"),
+        ("model", {"vocab_size": 5}, "expected 5 pieces"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(damaged: Path, key: str, value: object, message: str) -> None:
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(damaged)
