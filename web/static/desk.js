@@ -4,16 +4,18 @@
  */
 
 import { Announcer } from "./announce.js";
-import { api, byId, h } from "./dom.js";
+import { api, byId, h, percent } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Inks } from "./inks.js";
 import { drawMap } from "./map.js";
 import { difference, Story } from "./story.js";
 import { newMeta } from "./storage.js";
+import { opening } from "./typeset.js";
 import { Why } from "./why.js";
 
 const CHOICES = 6;
 const SAVE_MS = 400;
+const COPIED_MS = 900;
 const SAVE_LIVE_MS = 1500;
 
 export class Desk {
@@ -61,6 +63,7 @@ export class Desk {
     this.editor.setText(this.story.text());
     this.inks.copied = [];
     this.#redraw();
+    this.#showCopiedSoon();
     this.#pickUp();
   }
 
@@ -68,6 +71,12 @@ export class Desk {
     this.#leave();
     this.why.hide();
     await this.save();
+  }
+
+  /** Let another model write in this story from here on; null is the server's default. */
+  choose(checkpoint) {
+    this.meta.checkpoint = checkpoint;
+    this.#touch();
   }
 
   /** Another tab has saved this story: take in the branches it has added. */
@@ -82,13 +91,13 @@ export class Desk {
   async save() {
     clearTimeout(this.saving);
     this.saving = null;
-    if (!this.story.dirty.size && !this.isRetitled) return;
-    this.isRetitled = false;
-    const text = this.editor.text;
+    if (!this.story.dirty.size && !this.isTouched) return;
+    this.isTouched = false;
+    const paragraphs = this.editor.paragraphs.slice(0, 4).map(({ text }) => text);
     Object.assign(this.meta, {
       updated: Date.now(),
       current: this.story.current,
-      opening: text.slice(0, 400).trim().replace(/\s+/g, " ").slice(0, 90),
+      opening: opening(paragraphs, 16),
       words: this.#words(),
     });
     sessionStorage.setItem(`at.${this.meta.id}`, this.story.current);
@@ -178,12 +187,14 @@ export class Desk {
   #write(node, earlier) {
     const live = { node: node.id, story: this.story, text: "", tokens: [], count: 0, began: performance.now(), follows: true };
     this.live = live;
-    const request = { ...node.made.sampling, pace: this.settings.request().pace, prompt: this.story.prompt(node.id), logprobs: CHOICES };
+    const whole = this.story.prompt(node.id);
+    const prompt = fitting(whole, this.settings.limits.max_prompt_bytes);
+    const request = { ...node.made.sampling, pace: this.settings.request().pace, prompt, logprobs: CHOICES };
     const checkpoint = node.made.checkpoint ?? undefined;
     if (node.made.seed !== undefined) request.seed = node.made.seed;
     live.handle = this.streams.start({ ...request, checkpoint }, this.#handlers(live), earlier);
     sessionStorage.setItem("live", node.id);
-    this.#progress("The pen is dipped…");
+    this.#progress(prompt === whole ? "The pen is dipped…" : `Reading the last ${counted(prompt.match(/\S+/g)?.length ?? 0)}…`);
     this.#showState();
     this.editor.revealCaret();
   }
@@ -264,7 +275,7 @@ export class Desk {
       this.#progress([reason === "end" ? "The model ended here" : "", reason === "shutdown" ? "The server is closing" : "", rate].filter(Boolean).join(" · "));
     }
     this.#saveSoon();
-    this.onWritten?.();
+    this.#showCopiedSoon();
   }
 
   #failed(live, { message, code }) {
@@ -314,6 +325,7 @@ export class Desk {
     this.#showState();
     this.#showMapSoon();
     this.#saveSoon();
+    this.#showCopiedSoon();
   }
 
   #listen() {
@@ -329,8 +341,7 @@ export class Desk {
     addEventListener("keydown", (event) => this.#onKey(event));
     byId("title").addEventListener("input", (event) => {
       this.meta.title = event.target.value;
-      this.isRetitled = true;
-      this.#saveSoon();
+      this.#touch();
     });
     addEventListener("pagehide", () => {
       this.#flush();
@@ -379,12 +390,9 @@ export class Desk {
     }
     this.inks.copied = [];
     this.why.hide();
-    this.story.dirty.add(this.story.current);
-    this.story.dirty.delete("root");
-    this.isRetitled = true; // the place in the tree is worth keeping too
-    this.#saveSoon();
+    this.#touch();
     this.#redraw();
-    this.onText?.();
+    this.#showCopiedSoon();
   }
 
   #redraw() {
@@ -400,6 +408,11 @@ export class Desk {
   restyle() {
     this.#redraw();
     if (!this.settings.values.explain) this.why.hide();
+    if (!this.settings.values.copied && this.inks.copied.length) {
+      this.inks.copied = [];
+      this.inks.repaint(this.story);
+    }
+    this.#showCopiedSoon();
   }
 
   #showState() {
@@ -412,7 +425,7 @@ export class Desk {
     byId("redo").disabled = !this.story.canRedo();
     byId("invitation").hidden = !isBlank || this.story.nodes.size > 1;
     byId("page").setAttribute("aria-busy", isLive);
-    byId("title").placeholder = this.editor.paragraphs[0].text.slice(0, 60).trim() || "Untitled";
+    byId("title").placeholder = opening(this.editor.paragraphs.slice(0, 4).map(({ text }) => text), 9) || "Untitled";
   }
 
   #showMapSoon() {
@@ -447,6 +460,12 @@ export class Desk {
     return this.editor.paragraphs.reduce((sum, { text }) => sum + (text.match(/\S+/g)?.length ?? 0), 0);
   }
 
+  /** The story's facts have changed (its title, model, place in the tree), even if no node has. */
+  #touch() {
+    this.isTouched = true;
+    this.#saveSoon();
+  }
+
   #saveSoon() {
     this.saving ??= setTimeout(() => this.save(), this.live ? SAVE_LIVE_MS : SAVE_MS);
   }
@@ -464,14 +483,26 @@ export class Desk {
     if (this.live && !isOpen) this.#progress("The connection was lost; dialling again…");
   }
 
+  #showCopiedSoon() {
+    clearTimeout(this.copying);
+    if (!this.settings.values.copied || this.live) return;
+    this.copying = setTimeout(() => this.#showCopied(), COPIED_MS);
+  }
+
   /** Ask the server which stretches of the text stand in the training books, and underline them. */
-  async showCopied() {
+  async #showCopied() {
     const { text } = this.editor;
-    const answer = await api("POST", "/api/copied", { text, checkpoint: this.meta.checkpoint ?? undefined });
-    if (text !== this.editor.text) return null;
-    this.inks.copied = answer.spans.map(([from, to]) => [from, to]);
+    if (!text.trim()) return;
+    const checkpoint = this.meta.checkpoint ?? undefined;
+    const answer = await api("POST", "/api/copied", { text, checkpoint }).catch((error) => ({ problem: error.message }));
+    if (text !== this.editor.text || this.live) return;
+    if (!answer.spans) {
+      this.#progress(answer.problem ?? "This model has no index of its books");
+      return;
+    }
+    this.inks.copied = fromCodePoints(text, answer.spans);
     this.inks.repaint(this.story);
-    return answer;
+    this.#progress(`${percent(answer.share)} copied`);
   }
 }
 
@@ -488,6 +519,28 @@ function moved({ at, removed, inserted }, from, to) {
   if (to <= at) return [from, to];
   const by = inserted.length - removed;
   return from >= at + removed ? [from + by, to + by] : [0, 0];
+}
+
+/** The server counts characters, the page UTF-16 units. @returns {[number, number][]} */
+function fromCodePoints(text, spans) {
+  const places = [];
+  let unit = 0;
+  for (const character of text) {
+    places.push(unit);
+    unit += character.length;
+  }
+  places.push(unit);
+  return spans.map(({ start, end }) => [places[start], places[end]]);
+}
+
+/** @returns {string} as much of the end of a prompt as the server reads, from the beginning of a paragraph on */
+function fitting(prompt, maxBytes = Infinity) {
+  if (prompt.length * 3 <= maxBytes) return prompt;
+  const bytes = new TextEncoder().encode(prompt);
+  if (bytes.length <= maxBytes) return prompt;
+  const tail = new TextDecoder().decode(bytes.subarray(bytes.length - maxBytes + 8)).replace(/^\uFFFD+/, "");
+  const paragraph = tail.indexOf("\n\n");
+  return paragraph >= 0 && paragraph < tail.length / 2 ? tail.slice(paragraph + 2) : tail;
 }
 
 function counted(words) {

@@ -5,6 +5,7 @@
  */
 
 import { difference } from "./story.js";
+import { kindOf } from "./typeset.js";
 
 const BREAK = "\n\n";
 
@@ -41,7 +42,8 @@ export class Editor {
    * Change the text on the page without telling `onEdit`.
    * @returns {{first: number, last: number}} the paragraphs that were touched
    */
-  apply({ at, removed, inserted }) {
+  apply(change) {
+    const { at, removed, inserted } = this.#beside(change);
     const from = this.locate(at);
     const to = removed ? this.locate(at + removed) : from;
     const first = this.paragraphs[from.index];
@@ -62,11 +64,27 @@ export class Editor {
     let rest = at;
     for (let index = 0; index < this.paragraphs.length; index++) {
       const { length } = this.paragraphs[index].text;
-      if (rest <= length) return { index, offset: rest };
+      if (rest <= length) return { index, offset: Math.max(0, rest) };
       rest -= length + BREAK.length;
     }
     const index = this.paragraphs.length - 1;
     return { index, offset: this.paragraphs[index].text.length };
+  }
+
+  /** The same change, but neither its beginning nor its end falls between the two characters of a paragraph break. */
+  #beside({ at, removed, inserted }) {
+    if (this.#splitsBreak(at)) [at, removed, inserted] = [at - 1, removed + 1, `\n${inserted}`];
+    if (this.#splitsBreak(at + removed)) [removed, inserted] = [removed + 1, `${inserted}\n`];
+    return { at, removed, inserted };
+  }
+
+  #splitsBreak(at) {
+    let start = 0;
+    for (const { text } of this.paragraphs) {
+      start += text.length + BREAK.length;
+      if (start > at) return start - 1 === at;
+    }
+    return false;
   }
 
   /** @returns {number} where a paragraph begins in the text */
@@ -141,7 +159,8 @@ export class Editor {
     this.#edit({ at: selection.from, removed: selection.to - selection.from, inserted });
   }
 
-  #edit(change) {
+  #edit({ at, removed, inserted }) {
+    const change = { at, removed: Math.min(removed, this.#paragraphPlace(this.paragraphs.length) - at), inserted };
     if (!change.removed && !change.inserted) return;
     const touched = this.apply(change);
     this.select(change.at + change.inserted.length);
@@ -304,10 +323,4 @@ function paragraphOf(text) {
   element.append(node);
   if (text === "" || text.endsWith("\n")) element.append(document.createElement("br"));
   return { element, node, text };
-}
-
-/** @returns {""|"heading"|"scene"} */
-function kindOf(text) {
-  if (/^\s*(\*\s*){3,5}$/.test(text)) return "scene";
-  return /^(chapter|part|book)\s+([ivxlcdm]+|\d+)\b.{0,60}$/i.test(text) ? "heading" : "";
 }

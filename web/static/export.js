@@ -1,6 +1,7 @@
 /** A story as a file: plain text just as it stands, or Markdown with its title and how it was made. */
 
 import { h } from "./dom.js";
+import { opening } from "./typeset.js";
 
 export function toText(desk) {
   return desk.story.text();
@@ -14,7 +15,7 @@ export function toMarkdown(desk) {
 
 /** @returns {string} */
 export function titleOf({ meta, story }) {
-  return meta.title || story.text().slice(0, 200).trim().split(/\s+/).slice(0, 7).join(" ") || "Untitled";
+  return meta.title || opening(story.text().slice(0, 2000).split("\n\n")) || "Untitled";
 }
 
 export function download(desk, ending, content) {

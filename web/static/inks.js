@@ -74,7 +74,8 @@ export class Inks {
     node.tokens.ends.forEach((end, i) => {
       const bits = -node.tokens.logprobs[i] / Math.LN2;
       const tint = TINTS.filter((limit) => bits >= limit).length;
-      const [a, b] = [Math.max(from, piece.from), Math.min(end, piece.to)];
+      const space = node.inserted.slice(from, end).search(/\S|$/);
+      const [a, b] = [Math.max(from + space, piece.from), Math.min(end, piece.to)];
       if (tint && a < b) this.#mark(`tint-${tint}`, start + a - piece.from, start + b - piece.from, window);
       from = end;
     });

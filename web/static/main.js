@@ -13,6 +13,8 @@ const BEGINNINGS = [
   "CHAPTER I\n\nIt had been raining for nine days when the stranger came to the castle gate.",
 ];
 
+const UPLOAD_MS = 4000;
+
 async function main() {
   const settings = new Settings(() => desk?.restyle());
   document.documentElement.dataset.theme = settings.values.theme;
@@ -24,6 +26,8 @@ async function main() {
   const streams = new Streams({ onConnection: (isOpen) => desk.connected(isOpen) });
   desk = new Desk({ shelf, settings, streams });
   const panel = new Panel({ desk, settings, shelf });
+  settings.ask().catch(() => {}); // the server is away: what the page knows will do
+  keepOnServer(desk);
   await putOnDesk(desk, shelf);
   offerBeginnings(desk);
   if (!shelf.keeps) desk.notice("This browser does not keep stories; export what you want to have again.");
@@ -35,7 +39,7 @@ async function main() {
   };
   async function openStory(story) {
     await desk.show(story);
-    location.hash = "";
+    history.pushState(null, "", "/");
     await route();
   }
   async function route() {
@@ -59,8 +63,7 @@ async function main() {
     route();
   });
   panel.onNew = () => openStory({ meta: newMeta(), nodes: [] });
-  addEventListener("hashchange", route);
-  addEventListener("popstate", route);
+  addEventListener("popstate", route); // comes with every change of the hash, too
   await route();
   streams.connect();
   return undefined;
@@ -76,6 +79,19 @@ async function putOnDesk(desk, shelf) {
   const [latest] = await shelf.list();
   const kept = (known && (await shelf.load(known))) || (latest && (await shelf.load(latest.id)));
   await desk.show(kept ?? { meta: newMeta(), nodes: [] });
+}
+
+/** A story that is kept on the server too goes there soon after every save. */
+function keepOnServer(desk) {
+  let due = null;
+  desk.onSaved = () => {
+    if (!desk.meta.isOnServer) return;
+    due ??= setTimeout(async () => {
+      due = null;
+      const { upload } = await import("./share.js");
+      await upload(desk).catch((error) => desk.notice(`The server could not keep the story: ${error.message}`));
+    }, UPLOAD_MS);
+  };
 }
 
 function offerBeginnings(desk) {

@@ -1,40 +1,88 @@
-/** The models: which there are, how well each knows its books, and two of them side by side. */
+/** The models: which there are, how well each knows its books, and a choice of one for the story on the desk. */
 
+import { renderComparison } from "./compare.js";
+import { drawCurve } from "./curve.js";
 import { api, h } from "./dom.js";
+import { fromMarkdown } from "./markdown.js";
 
-let known = null;
-
-/** @returns {Promise<object[]>} the server's checkpoints */
+/** @returns {Promise<object[]>} the server's checkpoints, the default one first */
 export async function listModels() {
-  known ??= api("GET", "/v1/models").then((answer) => answer.data);
-  try {
-    return await known;
-  } catch {
-    known = null;
-    return [];
-  }
+  return (await api("GET", "/api/checkpoints")).checkpoints;
 }
 
 /** A choice of the checkpoint that writes on in the story on the desk. */
 export function modelSelect(desk) {
   const select = h("select", { id: "checkpoint", class: "plain" }, h("option", { value: "" }, "the default one"));
-  listModels().then((models) => {
-    for (const { id } of models) select.append(h("option", { value: id }, id));
-    if (desk.meta.checkpoint && !models.some(({ id }) => id === desk.meta.checkpoint)) {
-      select.append(h("option", { value: desk.meta.checkpoint }, `${desk.meta.checkpoint} (gone)`));
-    }
-    select.value = desk.meta.checkpoint ?? "";
-  });
-  select.addEventListener("change", () => {
-    desk.meta.checkpoint = select.value || null;
-    desk.isRetitled = true;
-    desk.save();
-  });
+  const { checkpoint } = desk.meta;
+  const offer = (models) => {
+    select.append(...models.map(({ name }) => h("option", { value: name }, name)));
+    if (checkpoint && !models.some(({ name }) => name === checkpoint)) select.append(h("option", { value: checkpoint }, `${checkpoint} (gone)`));
+    select.value = checkpoint ?? "";
+  };
+  listModels().then(offer, () => offer([]));
+  select.addEventListener("change", () => desk.choose(select.value || null));
   return h("div", { class: "field inline" }, h("label", { for: "checkpoint" }, "Model"), select);
 }
 
-export async function showModels(root) {
+/** @param {HTMLElement} root @param {{desk: import("./desk.js").Desk, settings: object, streams: object}} parts */
+export async function showModels(root, parts) {
   document.title = "Models · Fablewright";
-  const models = await listModels();
-  root.replaceChildren(h("h1", {}, "Models"), h("ul", {}, ...models.map(({ id }) => h("li", {}, id))));
+  const title = h("h1", {}, "Models");
+  let models;
+  try {
+    models = await listModels();
+  } catch (error) {
+    root.replaceChildren(title, h("p", {}, error.message));
+    return;
+  }
+  const cards = h("div", { class: "models" });
+  const draw = () => cards.replaceChildren(...models.map((model) => card(model, parts.desk, draw)));
+  draw();
+  const comparison = h("section", { class: "comparison", "aria-label": "Side by side" });
+  renderComparison(comparison, models, parts);
+  root.replaceChildren(title, cards, comparison);
+}
+
+function card(model, desk, redraw) {
+  const isChosen = desk.meta.checkpoint === model.name || (desk.meta.checkpoint === null && model.is_default);
+  const choose = () => {
+    desk.choose(model.is_default ? null : model.name);
+    redraw();
+  };
+  const more = h("details", {}, h("summary", {}, "Its card"));
+  const curve = h("div", {});
+  api("GET", `/api/checkpoints/${encodeURIComponent(model.name)}`).then(
+    (whole) => {
+      more.append(...fromMarkdown(whole.card));
+      curve.append(drawCurve(whole.curve.length ? whole.curve : (whole.training.history ?? [])) ?? "");
+    },
+    (error) => more.append(h("p", {}, error.message)),
+  );
+  return h(
+    "article",
+    {},
+    h("h2", {}, model.name),
+    isChosen
+      ? h("p", { class: "chosen" }, "It writes in the story on your desk.")
+      : h("p", {}, h("button", { type: "button", class: "link", onclick: choose, "aria-label": `Let ${model.name} write in this story` }, "Let it write in this story")),
+    h("dl", {}, ...facts(model).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    curve,
+    more,
+  );
+}
+
+/** @returns {[string, string][]} */
+function facts({ architecture, parameters, bytes, vocab_size, training, has_novelty_index }) {
+  const valid = training.valid ?? training.perplexities?.valid ?? {};
+  const perplexity = valid.perplexity ?? valid.token_perplexity ?? (valid.loss && Math.exp(valid.loss));
+  const number = (value, digits = 0) => value.toLocaleString("en-GB", { maximumFractionDigits: digits });
+  return [
+    ["kind", architecture],
+    ["weights", `${number(parameters / 1e6, 1)} million, ${number(bytes / 2 ** 20, 1)} MiB`],
+    ["vocabulary", `${number(vocab_size)} pieces`],
+    training.seconds ? ["trained", `${number(training.seconds / 60)} minutes, ${number((training.tokens ?? 0) / 1e6, 1)} million tokens`] : null,
+    perplexity ? ["perplexity", `${number(perplexity, 1)} a piece, on books it had not seen`] : null,
+    valid.bits_per_byte ? ["bits a byte", number(valid.bits_per_byte, 3)] : null,
+    ["copies", has_novelty_index ? "can be found" : "not known: no index of its books"],
+  ].filter(Boolean);
 }

@@ -3,7 +3,7 @@
  * next visit. Ranges are those of the server (docs/protocol.md), which has the last word.
  */
 
-import { h } from "./dom.js";
+import { api, h } from "./dom.js";
 
 const KEY = "fablewright.settings";
 
@@ -35,8 +35,12 @@ export class Settings {
   /** @param {() => void} onChange */
   constructor(onChange) {
     this.onChange = onChange;
-    this.values = { ...DEFAULTS, ...read() };
+    const kept = read();
+    this.isFirstVisit = Object.keys(kept).length === 0;
+    this.values = { ...DEFAULTS, ...kept };
+    /** what the server accepts at most, once it has said so */
     this.limits = {};
+    this.keepsLog = true;
   }
 
   /** @returns {object} the fields of a `start` message that these settings stand for */
@@ -64,6 +68,16 @@ export class Settings {
     return Object.entries(PRESETS).find(isSame)?.[0] ?? null;
   }
 
+  /** Learn what the server allows, and on a first visit what it suggests. */
+  async ask() {
+    const { settings, defaults, limits } = await api("GET", "/api/settings");
+    this.limits = limits;
+    this.keepsLog = settings.keep_log ?? true;
+    for (const name of Object.keys(PRESETS.balanced)) PRESETS.balanced[name] = defaults[name] ?? PRESETS.balanced[name];
+    if (this.isFirstVisit) Object.assign(this.values, PRESETS.balanced);
+    this.#show();
+  }
+
   /** Build the form into `root`. */
   render(root) {
     this.shown = [];
@@ -78,6 +92,9 @@ export class Settings {
       this.#toggle("tint", "Tint the surprising words", "The darker, the less the model expected the word."),
       this.#toggle("copied", "Underline what stands in the books", "Phrases that the training books hold word for word."),
       this.#theme(),
+      h("h3", {}, "Your texts"),
+      this.#log(),
+      this.#data(),
     );
     this.#show();
   }
@@ -137,6 +154,32 @@ export class Settings {
     this.shown.push((values) => (input.checked = values[name]));
     const text = h("label", { for: `set-${name}` }, label);
     return h("div", { class: "toggle", id: `toggle-${name}` }, input, text, h("small", { id: `why-${name}` }, why));
+  }
+
+  #log() {
+    const input = h("input", { type: "checkbox", id: "set-log", "aria-describedby": "why-log" });
+    input.addEventListener("change", async () => {
+      try {
+        const answer = await api("PUT", "/api/settings", { keep_log: input.checked });
+        this.keepsLog = answer.settings.keep_log ?? true;
+      } finally {
+        this.#show();
+      }
+    });
+    this.shown.push(() => (input.checked = this.keepsLog));
+    const why = h("small", { id: "why-log" }, "Helps whoever runs it to see how it is used; off, your texts leave no trace there.");
+    return h("div", { class: "toggle" }, input, h("label", { for: "set-log" }, "Let the server log them"), why);
+  }
+
+  #data() {
+    const forget = h("button", { type: "button", class: "link" }, "Delete all of it");
+    forget.addEventListener("click", async () => {
+      if (!confirm("Delete everything the server keeps about you: stories, links, settings, log? Stories in this browser stay.")) return;
+      const said = await api("DELETE", "/api/me").then(() => "It is gone.", (error) => error.message);
+      forget.replaceWith(h("span", { role: "status" }, said));
+    });
+    const take = h("a", { class: "link", href: "/api/me/export", download: "fablewright.json" }, "Take a copy");
+    return h("div", {}, h("small", {}, "What the server keeps about you:"), h("div", { class: "row" }, take, forget));
   }
 
   #theme() {

@@ -68,7 +68,7 @@ async function keepOnServer(desk) {
   await desk.save();
   await upload(desk);
   desk.meta.isOnServer = true;
-  desk.isRetitled = true;
+  desk.isTouched = true;
   await desk.save();
 }
 
@@ -76,7 +76,7 @@ async function takeFromServer(desk) {
   await api("DELETE", `/api/stories/${desk.meta.id}`);
   desk.meta.isOnServer = false;
   desk.sent = new Map();
-  desk.isRetitled = true;
+  desk.isTouched = true;
   await desk.save();
 }
 

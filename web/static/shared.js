@@ -1,6 +1,7 @@
 /** A story that somebody shared: set to be read, with nothing to press. */
 
 import { api, day, h } from "./dom.js";
+import { kindOf } from "./typeset.js";
 
 /** @param {HTMLElement} root @param {string} id */
 export async function showShared(root, id) {
@@ -13,7 +14,7 @@ export async function showShared(root, id) {
     const paragraphs = text.split("\n\n").filter((paragraph) => paragraph.trim());
     root.replaceChildren(
       h("h1", {}, title || "A story"),
-      h("article", {}, ...paragraphs.map((paragraph) => h("p", /^\s*(\*\s*){3,5}$/.test(paragraph) ? { class: "scene" } : {}, paragraph))),
+      h("article", {}, ...paragraphs.map((text, index) => h("p", { class: classOf(paragraphs, index) }, text))),
       h("p", { class: "colophon" }, `Written with Fablewright. This link opens until ${day(expires_at)}.`),
     );
   } catch (error) {
@@ -25,4 +26,11 @@ export async function showShared(root, id) {
       h("p", {}, h("a", { href: "/" }, "To the desk")),
     );
   }
+}
+
+/** @returns {?string} the paragraph a story or chapter opens with has a large initial */
+function classOf(paragraphs, index) {
+  const kind = kindOf(paragraphs[index]);
+  const before = index ? kindOf(paragraphs[index - 1]) : "heading";
+  return kind || { heading: "initial", scene: "first", "": null }[before];
 }

@@ -18,7 +18,7 @@ export class Why {
     const { root: page } = this.editor;
     page.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#hover(event));
     page.addEventListener("pointerleave", () => clearTimeout(this.timer));
-    page.addEventListener("pointerup", () => this.#atCaret());
+    page.addEventListener("click", () => this.#atCaret());
     page.addEventListener("keyup", (event) => /^(Arrow|Home|End|Page)/.test(event.key) && this.#atCaret());
     this.root.addEventListener("keydown", (event) => this.#onKey(event));
   }

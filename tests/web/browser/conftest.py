@@ -1,0 +1,132 @@
+"""A real server with two tiny models in a process of its own, and a real Chromium that visits it."""
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+ROOT = Path(__file__).parents[3]
+AT_ONCE = "localStorage['fablewright.settings'] ??= JSON.stringify({watch: false, max_tokens: 40})"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where Chromium is. Without one the tests skip here and fail in CI."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        missing = "expected Chromium on PATH, found none; on Debian: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return path
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two tiny models; the first has an index of its book."""
+    from core.novelty import NoveltyIndex
+    from tests.tiny import TEXT, make_tiny_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    NoveltyIndex.build([TEXT]).save(make_tiny_checkpoint(folder / "donkey"))
+    make_tiny_checkpoint(folder / "younger", steps=40)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server(chromium: str, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The address of `python -m web serve`, as a visitor meets it."""
+    folder = tmp_path_factory.mktemp("server")
+    environment = os.environ | {
+        "FABLEWRIGHT_CHECKPOINT__FOLDER": str(checkpoints),
+        "FABLEWRIGHT_CHECKPOINT__NAME": "donkey",
+        "DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'desk.sqlite3'}",
+        "OMP_NUM_THREADS": "1",
+    }
+    log = (folder / "log").open("wb")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "web", "serve", "--port", "0"),
+        cwd=ROOT,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=log,
+    )
+    assert process.stdout is not None
+    try:
+        announced = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
+        address = re.search(r"http://[\d.:]+", announced)
+        assert address, f"expected the server to say where it listens, got {announced!r}; {(folder / 'log').read_text()}"
+        yield address.group().rstrip("/")
+    finally:
+        process.terminate()
+        await process.wait()
+        log.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser: Browser, server: str) -> AsyncIterator[BrowserContext]:
+    """One visitor's browser, with nothing in it yet."""
+    context = await browser.new_context(base_url=server, viewport={"width": 1360, "height": 850})
+    await context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await context.add_init_script(AT_ONCE)
+    context.set_default_timeout(10_000)
+    yield context
+    await context.close()
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """Everything the browser complained about: script errors, CSP violations. Must be empty in the end."""
+    found: list[str] = []
+    yield found
+    assert not found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def desk(context: BrowserContext, complaints: list[str]) -> Page:
+    """The desk, empty, with the model set to write forty tokens at once."""
+    page = await context.new_page()
+    watch(page, complaints)
+    await open_desk(page)
+    return page
+
+
+def watch(page: Page, complaints: list[str]) -> None:
+    """Collect what the browser complains about on this page."""
+
+    def listen(message: ConsoleMessage) -> None:
+        # a 404 that a test provokes is reported as an error too
+        if message.type == "error" and "status of 404" not in message.text:
+            complaints.append(message.text)
+
+    page.on("console", listen)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+
+
+async def open_desk(page: Page) -> None:
+    await page.goto("/")
+    await page.wait_for_function("() => !document.querySelector('#desk').hidden")
