@@ -116,7 +116,7 @@ export class Desk {
   generate(at, given) {
     if (this.live) return;
     const node = this.story.continueAt(at, given, this.#made());
-    this.#showText();
+    if (node.removed || node.given) this.#showText();
     this.#write(node);
   }
 

@@ -8,6 +8,8 @@ import { difference } from "./story.js";
 import { kindOf } from "./typeset.js";
 
 const BREAK = "\n\n";
+/** From this many paragraphs on, the browser need not lay out those that cannot be seen. */
+const LONG = 400;
 
 /** @typedef {{element: HTMLElement, node: Text, text: string}} Paragraph */
 
@@ -220,7 +222,7 @@ export class Editor {
       const name = kind || (previous && !kindOf(previous.text) ? "" : "first");
       if (element.className !== name) element.className = name;
     }
-    this.root.classList.toggle("blank", this.paragraphs.length === 1 && this.paragraphs[0].text === "");
+    this.root.classList.toggle("long", this.paragraphs.length > LONG);
   }
 
   #listen() {

@@ -79,7 +79,9 @@ async def server(chromium: str, checkpoints: Path, tmp_path_factory: pytest.Temp
     try:
         announced = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
         address = re.search(r"http://[\d.:]+", announced)
-        assert address, f"expected the server to say where it listens, got {announced!r}; {(folder / 'log').read_text()}"
+        assert address, (
+            f"expected the server to say where it listens, got {announced!r}; {(folder / 'log').read_text()}"
+        )
         yield address.group().rstrip("/")
     finally:
         process.terminate()

@@ -34,7 +34,9 @@ async def finished(page: Page) -> None:
 
 async def text_of(page: Page) -> str:
     """The story exactly as it stands on the page."""
-    return await page.evaluate("() => [...document.querySelectorAll('#page > p')].map((p) => p.textContent).join('\\n\\n')")
+    return await page.evaluate(
+        "() => [...document.querySelectorAll('#page > p')].map((p) => p.textContent).join('\\n\\n')"
+    )
 
 
 async def caret_to(page: Page, place: int) -> None:
