@@ -1,26 +1,34 @@
-"""The command line: `python -m trainer train CORPUS --out DIR`, `python -m trainer eval CHECKPOINT TEXT...`."""
+"""The command line of everything that makes and measures checkpoints: `python -m trainer COMMAND …`."""
 
 import argparse
 import logging
 import sys
+from importlib import import_module
 
 from core.errors import FablewrightError
+
+from .presets import expand_preset
+
+# Each command's module and function, loaded when it is asked for: `fetch` needs no torch.
+_COMMANDS = {
+    "train": "train.train",
+    "eval": "evaluate.evaluate",
+    "floors": "commands.floors",
+    "index": "commands.index",
+    "fetch": "commands.fetch",
+    "clean": "commands.clean",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run one command."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = _parser().parse_args(arguments)
-    args.command_line = arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     try:
-        if args.command == "train":
-            from .train import train
-
-            return train(args)
-        from .evaluate import evaluate
-
-        return evaluate(args)
+        args = _parser().parse_args(expand_preset(arguments))
+        args.command_line = arguments
+        module, function = _COMMANDS[args.command].split(".")
+        return int(getattr(import_module(f".{module}", __package__), function)(args))
     except FablewrightError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -30,12 +38,46 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands.add_parser("train", help="train a language model on books"))
-    evaluate = commands.add_parser("eval", help="measure a checkpoint on texts")
-    evaluate.add_argument("checkpoint")
-    evaluate.add_argument("texts", nargs="+", metavar="TEXT")
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
-    evaluate.add_argument("--device", default="cpu")
+    _add_eval(commands.add_parser("eval", help="measure a checkpoint on texts"))
+    _add_experiments(commands)
+    _add_corpus_tools(commands)
     return parser
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("checkpoint")
+    add("texts", nargs="+", metavar="TEXT")
+    add("--cache", action="store_true", help="also with a neural cache; needs --tune-on")
+    add("--dynamic", action="store_true", help="also with dynamic evaluation; needs --tune-on")
+    add("--tune-on", metavar="TEXT", help="validation text on which the memory's settings are chosen")
+    add("--tune-tokens", type=int, default=20_000, help="how much of it is read, at most")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--device", default="cpu")
+
+
+def _add_experiments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    floors = commands.add_parser("floors", help="what n-grams and compressors make of a text")
+    floors.add_argument("training", help="the text they have read")
+    floors.add_argument("texts", nargs="+", metavar="TEXT")
+    floors.add_argument("--tokenizer", required=True, help="a checkpoint whose tokens the n-grams are made of")
+    floors.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_corpus_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fetch = commands.add_parser("fetch", help="download public-domain books")
+    fetch.add_argument("source", choices=("gutenberg",))
+    fetch.add_argument("numbers", nargs="+", type=int, metavar="ID", help="e-book numbers")
+    fetch.add_argument("--out", required=True, help="folder for the books and their manifest.tsv")
+    fetch.add_argument("--mirror", help="another site laid out like gutenberg.org")
+    clean = commands.add_parser("clean", help="make a corpus of .txt files as they come")
+    clean.add_argument("source", help="a .txt file or a folder of them")
+    clean.add_argument("out", help="folder for the cleaned copies")
+    for step in ("entities", "joined-lines", "plain-punctuation", "drop-duplicates"):
+        clean.add_argument(f"--{step}", action=argparse.BooleanOptionalAction, default=True)
+    index = commands.add_parser("index", help="write the novelty index of the training books into a checkpoint")
+    index.add_argument("checkpoint")
+    index.add_argument("corpus")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +85,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("corpus", help="a text file, or a folder of .txt files")
     add("--out", required=True, help="folder of the run: data, resume state, checkpoint")
     add("--name", help="name on the model card; the folder's if not given")
+    add("--preset", help="options from trainer/presets, or from a .toml file; what else is given goes before them")
     add("--minutes", type=float, default=30.0, help="how long the whole run may take")
+    add("--clock", default="wall", choices=("wall", "processor"), help="how the minutes are counted")
     add("--steps", type=int, help="a number of steps instead of a time")
     add("--stop-at-step", type=int, help="stop here and save, as a signal would")
     add("--resume", action="store_true", help="go on where an earlier run in --out stopped")
@@ -64,6 +108,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--lanes", type=int, help="streams read side by side, over all processes; planned if not given")
     add("--bptt", type=int, default=64, help="tokens a window")
     add("--learning-rate", type=float, default=2.5e-3)
+    add("--weight-decay", type=float, default=0.01)
+    add("--beta1", type=float, default=0.9)
+    add("--clip", type=float, default=1.0, help="longest gradient")
+    add("--activation-penalty", type=float, default=0.0, help="AR of AWD-LSTM")
+    add("--slowness-penalty", type=float, default=0.0, help="TAR of AWD-LSTM")
     add("--schedule", default="one-cycle", choices=("one-cycle", "plateau"))
     add("--patience", type=int, help="stop after this many validations without improvement")
     add("--validations", type=int, default=25)

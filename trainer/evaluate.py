@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core.checkpoint import load_checkpoint
 from core.errors import CorpusError
@@ -67,15 +69,49 @@ def evaluate(args: argparse.Namespace) -> int:
     scores = score_documents(model, checkpoint.tokenizer, documents)
     is_closed = not checkpoint.tokenizer.is_lossless
     total = sum(scores[1:], start=scores[0]).report(is_closed=is_closed)
+    with_memory = _with_memory(args, model, checkpoint.tokenizer, documents, total)
     if args.json:
         texts = [
             {"path": str(document.path)} | score.report(is_closed=is_closed)
             for document, score in zip(documents, scores, strict=True)
         ]
-        print(json.dumps(total | {"texts": texts}))
+        print(json.dumps(total | {"texts": texts} | with_memory))
     else:
         _print_table(documents, scores, is_closed)
+        for name, figures in with_memory.items():
+            print(f"{name}: {figures['bits_per_byte']:.4f} bits/byte, {figures['word_perplexity']:.2f} ppl/word")
     return 0
+
+
+def _with_memory(
+    args: argparse.Namespace, model: Any, tokenizer: Tokenizer, documents: list[Document], static: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The totals once more for each kind of memory asked for, its settings chosen on validation text."""
+    if not (args.cache or args.dynamic):
+        return {}
+    if args.tune_on is None:
+        raise CorpusError("--cache and --dynamic need --tune-on with validation text, to choose their settings on")
+    from .memory import Memory
+
+    tuning = stream_of([document.text for document in read_documents(args.tune_on)], tokenizer)
+    memory = Memory(model, tuning[: args.tune_tokens], cache=args.cache, dynamic=args.dynamic)
+    ids = stream_of([document.text for document in documents], tokenizer)
+    results = {}
+    for name, (nats, settings) in memory.nats(ids).items():
+        counted = float(nats[ids[1:] != tokenizer.document_id].sum())  # where a text ends is not part of it
+        results[name] = {
+            "nats": counted,
+            "bits_per_byte": counted / math.log(2) / static["bytes"],
+            "word_perplexity": _exp(counted / static["words"]) if static["words"] else None,
+            "token_perplexity": _exp(counted / static["tokens"]),
+            "settings": settings,
+        }
+    return results
+
+
+def stream_of(texts: list[str], tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """One stream of ids: each text after a `document_id`, where a model begins afresh."""
+    return np.array([id for text in texts for id in (tokenizer.document_id, *tokenizer.encode(text))], np.int64)
 
 
 def score_documents(model: Any, tokenizer: Tokenizer, documents: list[Document]) -> list[Score]:

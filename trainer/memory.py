@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,35 @@ def token_nats(
             learn(losses.mean())
             nats.append(losses.detach() if memory is None else memory.mixed(losses.detach(), output.detach(), targets))
     return torch.cat(nats).double().cpu().numpy()
+
+
+class Memory:
+    """Both kinds of memory, their settings chosen on `tuning` ids (validation text, never the text to be measured)."""
+
+    def __init__(self, model: Any, tuning: Ids, *, cache: bool, dynamic: bool) -> None:
+        self._model = model
+        self._cache = tune_cache(model, tuning) if cache else None
+        self._dynamic: DynamicSettings | None = None
+        self._statistics: GradientStatistics | None = None
+        if dynamic:
+            self._statistics = GradientStatistics(model, tuning, segment=DynamicSettings().segment)
+            self._dynamic = tune_dynamic(model, tuning, self._statistics)
+
+    def nats(self, ids: Ids) -> dict[str, tuple[npt.NDArray[np.float64], dict[str, Any]]]:
+        """Return -log p of each token after the first, and the settings: "cache", "dynamic", "cache_and_dynamic"."""
+        kinds: dict[str, tuple[CacheSettings | None, DynamicSettings | None]] = {}
+        if self._cache is not None:
+            kinds["cache"] = self._cache, None
+        if self._dynamic is not None:
+            kinds["dynamic"] = None, self._dynamic
+        if len(kinds) == 2:
+            kinds["cache_and_dynamic"] = self._cache, self._dynamic
+        results = {}
+        for name, (cache, dynamic) in kinds.items():
+            nats = token_nats(self._model, ids, cache=cache, dynamic=dynamic, statistics=self._statistics)
+            settings = [asdict(part) for part in (cache, dynamic) if part is not None]
+            results[name] = nats, {key: value for part in settings for key, value in part.items()}
+        return results
 
 
 class GradientStatistics:

@@ -6,7 +6,10 @@ learning rate reaches its end whatever else the machine was doing.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import torch
 
 
 @dataclass
@@ -16,11 +19,15 @@ class Clock:
     steps: int | None = None
     minutes: float | None = None
     elapsed_s: float = 0.0  # before this process started
-    _started: float = field(default_factory=time.monotonic)
+    now: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self.now()
 
     def seconds(self) -> float:
         """Time spent on this run so far, over all its processes."""
-        return self.elapsed_s + time.monotonic() - self._started
+        return self.elapsed_s + self.now() - self._started
 
     def progress(self, step: int) -> float:
         """How much of the run is over, 0 to 1."""
@@ -28,6 +35,14 @@ class Clock:
             return min(1.0, step / self.steps)
         assert self.minutes is not None
         return min(1.0, self.seconds() / (60 * self.minutes))
+
+
+def processor_seconds() -> float:
+    """Processor time of this process by the number of threads that compute: wall time, had it the machine to itself."""
+    return time.process_time() / torch.get_num_threads()
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.monotonic, "processor": processor_seconds}
 
 
 def one_cycle(progress: float, *, warmup: float = 0.02) -> float:

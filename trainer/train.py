@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from core.checkpoint import CheckpointConfig, save_checkpoint
 from core.errors import CorpusError
 from core.models import build_model
+from core.novelty import NoveltyIndex
 
 from . import distributed
 from .batches import build_batches
@@ -23,7 +23,7 @@ from .loop import Loop, LoopSettings
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
-from .schedule import Clock
+from .schedule import CLOCKS, Clock
 from .split import Split, split_contiguous, split_files, split_named
 from .validate import Validation, validate
 
@@ -35,7 +35,7 @@ def train(args: argparse.Namespace) -> int:
     device = torch.device(args.device)
     distributed.start(device)
     try:
-        return _train(args, device, began=time.monotonic())
+        return _train(args, device, began=CLOCKS[args.clock]())
     finally:
         distributed.stop()
 
@@ -52,7 +52,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     loop, progress = _build(args, out, data, plan, device)
     if args.resume and loop.load():
         log.info("resumed step=%d seconds=%.0f", loop.step, loop.clock.seconds())
-    loop.clock.elapsed_s += time.monotonic() - began  # laying out the data and measuring count as well
+    loop.clock.elapsed_s += CLOCKS[args.clock]() - began  # laying out the data and measuring count as well
     try:
         finished = loop.run(stop_at_step=args.stop_at_step)
     finally:
@@ -81,6 +81,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(out / "data", split, pretrain, vocab_size=plan.vocab_size, kind=args.tokenizer)
+    NoveltyIndex.build(split.train).save(out / "data")
 
 
 def _split(args: argparse.Namespace) -> Split:
@@ -112,6 +113,11 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     settings = LoopSettings(
         bptt=plan.bptt,
         learning_rate=args.learning_rate,
+        weight_decay=args.weight_decay,
+        beta1=args.beta1,
+        clip=args.clip,
+        activation_penalty=args.activation_penalty,
+        slowness_penalty=args.slowness_penalty,
         schedule=args.schedule,
         dropout_from=args.pretrain_share if args.pretrain else 0.0,
         dropout_before=args.pretrain_dropout,
@@ -124,6 +130,8 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         tensorboard=out / "tensorboard" if rank == 0 and args.tensorboard else None,
     )
 
+    novelty = NoveltyIndex.load(out / "data")
+
     def on_best(validation: Validation) -> None:
         facts = _training_facts(args, data, plan, loop, validation)
         save_checkpoint(
@@ -132,6 +140,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
             tokenizer=data.tokenizer,
             config=CheckpointConfig(architecture=args.architecture, model=config, training=facts),
             card=model_card(args.name or out.name, facts),
+            novelty=novelty,
             dtype=torch.bfloat16 if args.save_bfloat16 else torch.float32,
         )
 
@@ -139,7 +148,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         model,
         batches,
         settings,
-        Clock(steps=args.steps, minutes=args.minutes),
+        Clock(steps=args.steps, minutes=args.minutes, now=CLOCKS[args.clock]),
         lanes=batches.lanes,
         folder=out / "resume",
         validate=lambda: validate(model, data, "valid", bfloat16=args.bfloat16),

@@ -1,0 +1,55 @@
+"""Named sets of training options: TOML files in `trainer/presets`, or any other that a person or `tune` wrote.
+
+A preset stands for options on the command line; those given there by name go before it.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the trainer."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """Return a preset's options, by its name or its file. Raises ConfigError where there is none or it is no TOML."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(preset_names())
+        raise ConfigError(f"preset must be one of {known}, or a .toml file that is there, got {name!r}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def as_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Return options as a command line has them: true and false as `--name` and `--no-name`."""
+    arguments = []
+    for key, value in options.items():
+        name = key.replace("_", "-")
+        arguments += [f"--{name}" if value else f"--no-{name}"] if isinstance(value, bool) else [f"--{name}={value}"]
+    return arguments
+
+
+def expand_preset(arguments: Sequence[str]) -> list[str]:
+    """Put the options of `--preset NAME` right after the command, so that whatever else is given wins."""
+    rest, preset = [], None
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--preset":
+            preset = next(remaining, "")
+        elif argument.startswith("--preset="):
+            preset = argument.removeprefix("--preset=")
+        else:
+            rest.append(argument)
+    if preset is None:
+        return rest
+    return [*rest[:1], *as_arguments(load_preset(preset)), *rest[1:]]
