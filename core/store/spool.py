@@ -38,17 +38,20 @@ class Spool:
     def create(cls, folder: Path, name: str, size_bytes: int) -> Self:
         """Make a new, empty spool and take its room."""
         path = folder / f"{name}.spool"
+        unlocked = path.with_suffix(".new")  # nobody may adopt it before its lock is held
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unlocked = path.with_suffix(".new")  # nobody may adopt it before its lock is held
             file = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX)
-            unlocked.rename(path)
             os.pwrite(file, _MAGIC, 0)
             _take_room(file, size_bytes)
             os.fsync(file)
+            unlocked.rename(path)
             _sync_folder(folder)
         except OSError as error:
+            if unlocked.exists():
+                unlocked.unlink()
+                os.close(file)
             raise StoreError(f"cannot make the spool {path} of {size_bytes} bytes: {error.strerror}") from error
         return cls(path, file)
 
