@@ -1,0 +1,284 @@
+"""The network as it is run: any LSTM-family checkpoint with its weights folded, packed and quantised once at load.
+
+The embedding and the first layer's input matrix fold into one gate table, a row per token (exact in every precision).
+int8 has one scale per output channel for weights and one per *row* for activations; integer products are exact, so a
+row's logits do not depend on its neighbours. float32 and bfloat16 products run in tiles of always the same shape,
+because a GEMM library may choose another order of summation for another number of rows.
+
+Element-wise kernels treat the last few elements of a run differently from the rest; every width is padded so that no
+row ever holds such a rest, however many rows and threads there are. `docs/decoder.md` has the measurements behind
+these choices.
+
+The decoder holds the state of many slots and moves rows between them and its batch; it knows nothing of tokens' text,
+sampling or scheduling.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .models import LayerWeights, RecurrentWeights, State
+from .sampling import BLOCK
+
+Precision = Literal["int8", "bfloat16", "float32"]
+
+_VECTOR = 32  # floats that one turn of torch's element-wise loops takes on AVX-512; fewer elsewhere
+_TILE = 16  # rows of a float product
+_SMALLEST_SCALE = 1e-12  # an all-zero row needs a scale too
+
+
+class Decoder:
+    """Runs steps for rows of a batch. Not thread-safe: one thread owns it."""
+
+    def __init__(
+        self,
+        weights: RecurrentWeights,
+        *,
+        precision: Precision = "int8",
+        slots: int = 1,
+        max_rows: int = 1,
+        threads: int | None = None,
+    ) -> None:
+        threads = threads or torch.get_num_threads()
+        self.max_rows = max_rows
+        self.vocab_size = len(weights.embedding)
+        self.padded_vocab_size = _round_up(self.vocab_size, BLOCK * threads)
+        self.widths = tuple(layer.weight_hh.shape[1] for layer in weights.layers)
+        with torch.inference_mode():
+            padded = tuple(_round_up(width, _VECTOR * threads) for width in self.widths)
+            layers = _pad_layers(weights.layers, padded)
+            first = layers[0]
+            gate_table = torch.addmm(first.bias, weights.embedding.detach().float(), first.weight_ih.t())  # (V, 4H)
+            self._layers = [_Layer.build(layers[0], gate_table, precision, max_rows, has_input=False)]
+            self._layers += [_Layer.build(layer, None, precision, max_rows, has_input=True) for layer in layers[1:]]
+            self._output_bias = torch.full((self.padded_vocab_size,), -torch.inf)
+            self._output_bias[: self.vocab_size] = weights.output_bias.detach()
+            output_weight = _pad(weights.output_weight.detach().float(), self.padded_vocab_size, padded[-1])
+            self._output = _build_linear(output_weight, precision, max_rows)
+            self._logits = torch.zeros(max_rows, self.padded_vocab_size)
+            # flat, hidden and cell of each layer in turn, the stream axis at dim 1
+            self._state: State = tuple(torch.zeros(1, slots, width) for width in padded for _ in range(2))
+        self._resident: list[int] = []  # whose state stands in the batch rows; newer there than in `_state`
+
+    @property
+    def state_size(self) -> int:
+        """Floats in one stream's state."""
+        return 2 * sum(self.widths)
+
+    @torch.inference_mode()
+    def reset(self, slot: int) -> None:
+        """Put the zero state into a slot."""
+        for row in self._rows_of(slot):
+            row.zero_()
+
+    @torch.inference_mode()
+    def read_state(self, slot: int) -> NDArray[np.float32]:
+        """A copy of one slot's state, (state_size,)."""
+        rows = zip(self._rows_of(slot), self._both_widths(), strict=True)
+        return torch.cat([row[:width] for row, width in rows]).numpy()
+
+    @torch.inference_mode()
+    def write_state(self, slot: int, values: NDArray[np.float32]) -> None:
+        """Put a state that `read_state` gave into a slot."""
+        parts = np.split(values, np.cumsum(self._both_widths())[:-1])
+        for row, part in zip(self._rows_of(slot), parts, strict=True):
+            row[: len(part)] = torch.from_numpy(part)
+
+    @torch.inference_mode()
+    def advance(self, ids: Sequence[int], slots: Sequence[int]) -> None:
+        """Feed one token to each of some slots, without asking for logits: how prompts are read."""
+        self._admit(slots)
+        self._recur(ids)
+
+    @torch.inference_mode()
+    def step(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor:
+        """Feed one token to each of some slots. Returns logits (B, padded V), valid until the next call."""
+        self._admit(slots)
+        rows = len(ids)
+        self._recur(ids)
+        return self._output(self._layers[-1].hidden[:rows], self._output_bias, self._logits[:rows])
+
+    def _recur(self, ids: Sequence[int]) -> None:
+        rows = len(ids)
+        index = torch.tensor(ids)
+        for number, layer in enumerate(self._layers):
+            layer.step(rows, index)
+            if number + 1 < len(self._layers):
+                self._layers[number + 1].inputs[:rows].copy_(layer.hidden[:rows])
+
+    def _admit(self, slots: Sequence[int]) -> None:
+        """Bring the state of these slots into the batch rows; nothing moves while the slots stay the same."""
+        assert len(slots) <= self.max_rows, (len(slots), self.max_rows)
+        if self._resident == slots:
+            return
+        self._evict()
+        self._resident = list(slots)
+        index = torch.tensor(self._resident)
+        for rows, tensor in zip(self._row_state(), self._state, strict=True):
+            rows.copy_(tensor[0].index_select(0, index))
+
+    def _evict(self) -> None:
+        if self._resident:
+            index = torch.tensor(self._resident)
+            for rows, tensor in zip(self._row_state(), self._state, strict=True):
+                tensor[0].index_copy_(0, index, rows)
+            self._resident = []
+
+    def _row_state(self) -> list[Tensor]:
+        count = len(self._resident)
+        return [part[:count] for layer in self._layers for part in (layer.hidden, layer.cell)]
+
+    def _rows_of(self, slot: int) -> list[Tensor]:
+        """Where a slot's state stands now: in the batch if it is there, else in the store."""
+        if slot in self._resident:
+            row = self._resident.index(slot)
+            return [part[row] for layer in self._layers for part in (layer.hidden, layer.cell)]
+        return [tensor[0, slot] for tensor in self._state]
+
+    def _both_widths(self) -> list[int]:
+        return [width for width in self.widths for _ in range(2)]
+
+
+class _Linear(Protocol):
+    def __call__(self, inputs: Tensor, addend: Tensor, out: Tensor) -> Tensor:
+        """out = inputs @ weight.T + addend; inputs (B, K) may be strided, addend (N,) or (B, N), out (B, N)."""
+        ...
+
+
+@dataclass(slots=True)
+class _Layer:
+    """One LSTM layer and its part of the batch: `joint` is [inputs, hidden] side by side, so one product does both.
+
+    tanh(x) is 2 sigmoid(2x) - 1, with the first factor 2 folded into the weights of the g gate: torch's sigmoid is
+    several times faster than its tanh on CPU, and all four gates become one call.
+    """
+
+    product: _Linear
+    addend: Tensor  # (4H,) bias, or (V, 4H) gate table
+    joint: Tensor  # (R, E + H), or (R, H) where the inputs are in the gate table
+    inputs: Tensor
+    hidden: Tensor
+    cell: Tensor
+    gates: Tensor
+    squashed: Tensor
+
+    @classmethod
+    def build(
+        cls, weights: LayerWeights, gate_table: Tensor | None, precision: Precision, rows: int, *, has_input: bool
+    ) -> "_Layer":
+        width = weights.weight_hh.shape[1]
+        matrix = torch.cat((weights.weight_ih, weights.weight_hh), 1) if has_input else weights.weight_hh
+        addend = weights.bias if gate_table is None else gate_table
+        addend = addend.clone()
+        matrix = matrix.clone()
+        matrix[2 * width : 3 * width] *= 2
+        addend[..., 2 * width : 3 * width] *= 2
+        joint = torch.zeros(rows, matrix.shape[1])
+        return cls(
+            product=_build_linear(matrix, precision, rows),
+            addend=addend,
+            joint=joint,
+            inputs=joint[:, :-width],
+            hidden=joint[:, -width:],
+            cell=torch.zeros(rows, width),
+            gates=torch.zeros(rows, 4 * width),
+            squashed=torch.zeros(rows, width),
+        )
+
+    def step(self, rows: int, ids: Tensor) -> None:
+        addend = self.addend if self.addend.dim() == 1 else self.addend.index_select(0, ids)
+        gates = self.product(self.joint[:rows], addend, self.gates[:rows]).sigmoid_()
+        i, f, g, o = gates.chunk(4, 1)  # (B, H) each
+        cell, squashed, hidden = self.cell[:rows], self.squashed[:rows], self.hidden[:rows]
+        cell.mul_(f).addcmul_(i, g.mul_(2).sub_(1))
+        torch.mul(cell, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
+        torch.mul(o, squashed, out=hidden)
+
+
+class _Int8Linear:
+    """int8 weights with a scale per output channel, int8 activations with a scale per row.
+
+    One row streams the weights through `_int_mm`, many go through oneDNN's packed kernel: both are exact in int32, so
+    they agree bit for bit. oneDNN's fast path wants unsigned activations, hence the offset of 128 there.
+    """
+
+    def __init__(self, weight: Tensor, rows: int) -> None:
+        outputs, inputs = weight.shape
+        self._scales = weight.abs().amax(1).clamp_(min=_SMALLEST_SCALE).div_(127)  # (N,)
+        quantised = (weight / self._scales.unsqueeze(1)).round_().clamp_(-127, 127).to(torch.int8)
+        self._transposed = quantised.t()  # (K, N), a view: `_int_mm` is fastest on this layout
+        self._packed = torch.ops.onednn.qlinear_prepack(quantised, None)
+        self._zero_points = torch.zeros(outputs, dtype=torch.int32)
+        self._float = torch.empty(rows, inputs)
+        self._signed = torch.empty(1, inputs, dtype=torch.int8)
+        self._unsigned = torch.empty(rows, inputs, dtype=torch.uint8)
+
+    def __call__(self, inputs: Tensor, addend: Tensor, out: Tensor) -> Tensor:
+        rows = len(inputs)
+        scaled = self._float[:rows]
+        scale = torch.abs(inputs, out=scaled).amax(1, keepdim=True).clamp_(min=_SMALLEST_SCALE).div_(127)  # (B, 1)
+        torch.div(inputs, scale, out=scaled).round_()
+        if rows == 1:
+            sums = torch._int_mm(self._signed.copy_(scaled), self._transposed) * self._scales
+        else:
+            unsigned = self._unsigned[:rows].copy_(scaled.add_(128))
+            sums = torch.ops.onednn.qlinear_pointwise(
+                unsigned, 1.0, 128, self._packed, self._scales, self._zero_points, None,
+                1.0, 0, torch.float32, "none", [], "",
+            )  # fmt: skip
+        return torch.addcmul(addend, sums, scale, out=out)
+
+
+class _TiledLinear:
+    """A float product in tiles of `_TILE` rows, the last one filled up: the same shape, the same sums, every time."""
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int) -> None:
+        outputs, inputs = weight.shape
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), _TILE)
+        self._inputs = torch.zeros(_round_up(rows, _TILE), inputs, dtype=dtype)
+        self._sums = torch.zeros(_round_up(rows, _TILE), outputs)
+
+    def __call__(self, inputs: Tensor, addend: Tensor, out: Tensor) -> Tensor:
+        rows = len(inputs)
+        self._inputs[:rows].copy_(inputs)
+        for start in range(0, rows, _TILE):
+            tile = slice(start, start + _TILE)
+            product = torch.ops.mkldnn._linear_pointwise(self._inputs[tile], self._weight, None, "none", [], "")
+            self._sums[tile].copy_(product)
+        return torch.add(self._sums[:rows], addend, out=out)
+
+
+def _build_linear(weight: Tensor, precision: Precision, rows: int) -> _Linear:
+    if precision == "int8":
+        return _Int8Linear(weight, rows)
+    return _TiledLinear(weight, torch.bfloat16 if precision == "bfloat16" else torch.float32, rows)
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _pad(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    return torch.nn.functional.pad(matrix, (0, columns - matrix.shape[1], 0, rows - matrix.shape[0]))
+
+
+def _pad_layers(layers: Sequence[LayerWeights], padded: Sequence[int]) -> list[LayerWeights]:
+    """Add units with zero weights: their cell and hidden state stay zero, so they change nothing."""
+    inputs = [layers[0].weight_ih.shape[1], *padded[:-1]]
+    return [_pad_layer(layer, width, size) for layer, width, size in zip(layers, padded, inputs, strict=True)]
+
+
+def _pad_layer(layer: LayerWeights, width: int, inputs: int) -> LayerWeights:
+    gates_ih = layer.weight_ih.detach().float().chunk(4)
+    gates_hh = layer.weight_hh.detach().float().chunk(4)
+    bias = [torch.nn.functional.pad(gate, (0, width - len(gate))) for gate in layer.bias.detach().float().chunk(4)]
+    return LayerWeights(
+        weight_ih=torch.cat([_pad(gate, width, inputs) for gate in gates_ih]),
+        weight_hh=torch.cat([_pad(gate, width, width) for gate in gates_hh]),
+        bias=torch.cat(bias),
+    )

@@ -1,0 +1,228 @@
+"""Choosing the next token: the filters, the seeded draw, and the plain one-stream loop that is the engine's oracle.
+
+Filters, in this order: repetition_penalty, temperature, top_k, top_p, min_p. top_k keeps the tokens that fewer than k
+others beat; top_p the tokens whose likelier others hold less than top_p of what top_k left; min_p those at least min_p
+times as likely as the likeliest. So tokens of equal probability stay or go together.
+
+One uniform number per token decides, a function of (seed, position) alone. It is first drawn over the whole
+vocabulary by inverse CDF; asking whether that one token survives the filters costs one pass, where sorting 8,192 costs
+ten. If it does not, the place of the number inside the token's own interval is a new uniform number, independent of
+which token it was, and decides among the survivors. The outcome is distributed exactly as filtering first would be.
+
+Rows never touch each other, and every sum runs in an order that does not depend on the number of rows: a row's token
+is the same, bit for bit, alone and in a batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .requests import SamplingParams
+
+BLOCK = 128  # the vocabulary is summed in blocks of this many tokens; a decoder pads its logits to whole blocks
+NOT_FINITE = -1  # drawn from a row whose logits hold NaN or infinity
+PENALTY_WINDOW = 256  # repetition_penalty looks back this many tokens, prompt and text alike
+GREEDY_BELOW = 1e-5  # a temperature under this is greedy: dividing by it would overflow
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_BELOW_ONE = 1 - 2**-53
+
+
+def uniforms(seed: int, position: int, count: int) -> list[float]:
+    """Numbers in [0, 1) for `count` positions from `position` on: SplitMix64 as a counter-based generator.
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014). The seed is mixed first, so that
+    neighbouring seeds share nothing.
+    """
+    start = _mix(np.array([seed], dtype=np.uint64) + _GOLDEN)
+    counters = np.arange(position, position + count, dtype=np.uint64)
+    return ((_mix(start + counters * _GOLDEN) >> np.uint64(11)) * 2.0**-53).tolist()  # type: ignore[no-any-return]
+
+
+def uniform(seed: int, position: int) -> float:
+    """The number that decides the token at `position`, counted from the start of the whole story."""
+    return uniforms(seed, position, 1)[0]
+
+
+@dataclass(slots=True)
+class Draw:
+    """What one row needs: its settings, its uniform number, and the tokens that repetition_penalty looks back on."""
+
+    params: SamplingParams
+    uniform: float
+    recent: Sequence[int] = ()
+
+
+class Sampler:
+    """Draws one token for each row of a batch. Holds the buffers, so that a step allocates nothing large."""
+
+    def __init__(self, vocab_size: int, max_rows: int) -> None:
+        assert vocab_size % BLOCK == 0, vocab_size
+        self._probabilities = torch.empty(max_rows, vocab_size)
+        self._scratch = torch.empty(max_rows, vocab_size)
+        self._is_likelier = torch.empty(max_rows, vocab_size, dtype=torch.bool)
+        self._blocks = torch.empty(max_rows, vocab_size // BLOCK)
+
+    def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
+        """Return a token id per row, or NOT_FINITE. logits (B, V) float32 are changed in place."""
+        rows = logits.numpy()
+        for row, draw in zip(rows, draws, strict=True):
+            if draw.params.repetition_penalty != 1.0:
+                _penalise(row, draw.recent, draw.params.repetition_penalty)
+        greedy = [draw.params.temperature < GREEDY_BELOW for draw in draws]
+        if all(greedy):
+            return [_likeliest(row) for row in rows]
+        ids = self._draw_warm(logits, draws)
+        for number, is_greedy in enumerate(greedy):
+            if is_greedy:
+                ids[number] = _likeliest(rows[number])
+        return ids
+
+    def _draw_warm(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
+        """Inverse CDF over the whole vocabulary; what the filters remove is drawn again among what they leave."""
+        probabilities = torch.softmax(logits * _per_temperature(draws), -1, out=self._probabilities[: len(draws)])
+        tables = probabilities.numpy()
+        numbers = np.array([draw.uniform for draw in draws])
+        with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
+            ids, places, total = self._invert(probabilities, tables, numbers)
+        drawn: list[int] = ids.tolist()
+        for row in np.flatnonzero(~np.isfinite(total)).tolist():
+            drawn[row] = NOT_FINITE
+        for row in self._removed(probabilities, tables, ids, total, draws):
+            if drawn[row] != NOT_FINITE:
+                drawn[row] = _draw_among(tables[row], _threshold(tables[row], draws[row].params), float(places[row]))
+        return drawn
+
+    def _invert(
+        self, probabilities: Tensor, tables: NDArray[np.float32], numbers: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """The token at each row's number, the number's place in that token's interval, and the row's total.
+
+        Blocks first, then tokens inside one block: two short cumulative sums instead of one over the vocabulary.
+        """
+        count = len(numbers)
+        every = np.arange(count)
+        cumulative = np.cumsum(self._block_sums(probabilities), axis=1, dtype=np.float64)  # (B, V / BLOCK)
+        total = cumulative[:, -1]
+        target = numbers * total
+        block = np.minimum((cumulative <= target[:, None]).sum(1), cumulative.shape[1] - 1)
+        start = np.where(block > 0, cumulative[every, block - 1], 0.0)
+        inside = np.cumsum(tables.reshape(count, -1, BLOCK)[every, block], axis=1, dtype=np.float64)  # (B, BLOCK)
+        size = inside[:, -1]
+        # the block was summed in float32, its tokens in float64: bring the rest to the tokens' own scale
+        rest = np.minimum((target - start) / (cumulative[every, block] - start), _BELOW_ONE) * size
+        token = np.minimum((inside <= rest[:, None]).sum(1), BLOCK - 1)
+        before = np.where(token > 0, inside[every, token - 1], 0.0)
+        places = np.clip((rest - before) / (inside[every, token] - before), 0.0, _BELOW_ONE)
+        return block * BLOCK + token, places, total
+
+    def _removed(
+        self,
+        probabilities: Tensor,
+        tables: NDArray[np.float32],
+        ids: NDArray[np.int64],
+        total: NDArray[np.float64],
+        draws: Sequence[Draw],
+    ) -> list[int]:
+        """The rows whose token the filters remove, and those with top_k, which are always drawn among survivors."""
+        params = [draw.params for draw in draws]
+        removed = {row for row, x in enumerate(params) if x.top_k}
+        drawn = tables[np.arange(len(draws)), ids]
+        for row, x in enumerate(params):
+            if x.min_p and drawn[row] < np.float32(x.min_p) * tables[row].max():
+                removed.add(row)
+        # likelier tokens hold at most 1 - p: those below need not be asked
+        asked = [row for row, x in enumerate(params) if x.top_p < 1 and not drawn[row] > 1.001 - x.top_p]
+        if any(row not in removed for row in asked):
+            chosen = torch.from_numpy(drawn).unsqueeze(1)
+            is_likelier = torch.gt(probabilities, chosen, out=self._is_likelier[: len(draws)])
+            likelier = torch.mul(probabilities, is_likelier, out=self._scratch[: len(draws)])
+            mass = self._block_sums(likelier).sum(axis=1, dtype=np.float64)
+            removed.update(row for row in asked if mass[row] >= params[row].top_p * total[row])
+        return sorted(removed)
+
+    def _block_sums(self, table: Tensor) -> NDArray[np.float32]:
+        rows = len(table)
+        return torch.sum(table.view(rows, -1, BLOCK), -1, out=self._blocks[:rows]).numpy()
+
+
+def log_probabilities(logits: Tensor, id: int, top: int) -> tuple[float, list[tuple[int, float]]]:
+    """The log probability of a token and the `top` likeliest ones, before any filter. logits (V,)."""
+    table = torch.log_softmax(logits, -1)
+    values, ids = torch.topk(table, top)
+    return float(table[id]), list(zip(ids.tolist(), values.tolist(), strict=True))
+
+
+class StepDecoder(Protocol):
+    """What the plain loop needs of `core.decoder.Decoder`."""
+
+    padded_vocab_size: int
+
+    def reset(self, slot: int) -> None: ...
+
+    def advance(self, ids: Sequence[int], slots: Sequence[int]) -> None: ...
+
+    def step(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor: ...
+
+
+def generate_plain(decoder: StepDecoder, prompt_ids: Sequence[int], params: SamplingParams) -> Iterator[int]:
+    """Yield max_tokens ids after the prompt, one stream, one step at a time: what the engine must reproduce."""
+    sampler = Sampler(decoder.padded_vocab_size, 1)
+    ids = list(prompt_ids)
+    decoder.reset(0)
+    for id in ids[:-1]:
+        decoder.advance([id], [0])
+    for _ in range(params.max_tokens):
+        draw = Draw(params, uniform(params.seed, len(ids)), ids[-PENALTY_WINDOW:])
+        ids += sampler.draw(decoder.step(ids[-1:], [0]), [draw])
+        yield ids[-1]
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return z ^ (z >> np.uint64(31))
+
+
+def _penalise(logits: NDArray[np.float32], recent: Sequence[int], penalty: float) -> None:
+    """Make tokens that stand in `recent` less likely, once each (Keskar et al., CTRL, 2019, section 4.1)."""
+    ids = np.asarray(recent, dtype=np.int64)
+    seen = logits[ids]
+    logits[ids] = np.where(seen > 0, seen / np.float32(penalty), seen * np.float32(penalty))
+
+
+def _per_temperature(draws: Sequence[Draw]) -> Tensor:
+    warm = [draw.params.temperature for draw in draws]
+    return torch.tensor([[1 / t if t >= GREEDY_BELOW else 1.0] for t in warm], dtype=torch.float32)  # (B, 1)
+
+
+def _likeliest(logits: NDArray[np.float32]) -> int:
+    id = int(np.argmax(logits))  # the first of equals; NaN counts as the largest
+    return id if np.isfinite(logits[id]) else NOT_FINITE
+
+
+def _threshold(probabilities: NDArray[np.float32], params: SamplingParams) -> float:
+    """The probability of the least likely token that top_k, top_p and min_p leave."""
+    ordered = np.sort(probabilities)[::-1]
+    if params.top_k:
+        ordered = ordered[: np.searchsorted(-ordered, -ordered[min(params.top_k, len(ordered)) - 1], side="right")]
+    threshold = ordered[-1]
+    if params.top_p < 1:
+        cumulative = np.cumsum(ordered, dtype=np.float64)
+        before = np.concatenate(([0.0], cumulative[:-1]))
+        threshold = ordered[np.count_nonzero(before < params.top_p * cumulative[-1]) - 1]
+    return float(max(threshold, np.float32(params.min_p) * ordered[0]))
+
+
+def _draw_among(probabilities: NDArray[np.float32], threshold: float, number: float) -> int:
+    """Inverse CDF in vocabulary order over the tokens that are at least as likely as `threshold`."""
+    kept: NDArray[Any] = np.flatnonzero(probabilities >= np.float32(threshold))
+    cumulative = np.cumsum(probabilities[kept], dtype=np.float64)
+    place = int(np.searchsorted(cumulative, number * cumulative[-1], side="right"))
+    return int(kept[min(place, len(kept) - 1)])
