@@ -1,0 +1,319 @@
+"""Many streams through the real engine: each writes what the plain loop writes, and none can disturb another."""
+
+import asyncio
+import contextlib
+import copy
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from core.checkpoint import Checkpoint
+from core.decoder import Decoder, Precision
+from core.engine import Engine, EngineSettings
+from core.errors import BusyError, ClosedError, GenerationError, InputError
+from core.generation import Generation
+from core.requests import (
+    Event,
+    Finished,
+    GenerationRequest,
+    Limits,
+    Queued,
+    SamplingDefaults,
+    Started,
+    Text,
+    sampling_params,
+)
+from core.sampling import generate_plain
+
+SMALL = EngineSettings(slots=4, batch=3, queue=2, prefill_chunk=4, threads=1, state_cache_mb=1, shutdown_grace_s=5.0)
+PROMPT = "Once upon a time there was"
+
+
+@pytest.fixture
+async def engine(tiny: Checkpoint) -> AsyncIterator[Engine]:
+    async with Engine(tiny, SMALL) as engine:
+        yield engine
+
+
+def request(prompt: str = PROMPT, **asked: Any) -> GenerationRequest:
+    outer = {name: asked.pop(name) for name in ("pace", "top_logprobs", "state") if name in asked}
+    asked = {"seed": 7, "max_tokens": 20} | asked
+    return GenerationRequest(prompt=prompt, sampling=sampling_params(SamplingDefaults(), **asked), **outer)
+
+
+async def read(generation: Generation) -> tuple[str, Finished]:
+    events = [event async for event in generation]
+    assert isinstance(events[-1], Finished)
+    return "".join(event.text for event in events if isinstance(event, Text)), events[-1]
+
+
+async def first(generation: Generation, kind: type[Event]) -> Event:
+    return await anext(event async for event in generation if isinstance(event, kind))
+
+
+def plain(checkpoint: Checkpoint, request: GenerationRequest, precision: Precision = "int8") -> str:
+    """What the one-stream loop writes."""
+    decoder = Decoder(checkpoint.model.recurrent_weights(), precision=precision)
+    tokenizer = checkpoint.tokenizer
+    prompt = [tokenizer.document_id, *tokenizer.encode(request.prompt)]
+    ids: list[int] = []
+    for id in generate_plain(decoder, prompt, request.sampling):
+        if id == tokenizer.document_id:
+            break
+        ids.append(id)
+    return tokenizer.decode(ids)
+
+
+async def all_slots_free(engine: Engine) -> None:
+    async with asyncio.timeout(5):
+        while (stats := engine.snapshot()).running or stats.waiting:  # noqa: ASYNC110  (the worker tells nobody)
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stream_is_started_written_and_finished(engine: Engine, tiny: Checkpoint) -> None:
+    events = [event async for event in engine.generate(request(max_tokens=5))]
+    count = len(tiny.tokenizer.encode(PROMPT))
+    assert events[0] == Started(seed=7, checkpoint="tiny", prompt_tokens=count)
+    assert sum(event.tokens for event in events if isinstance(event, Text)) == 5
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert (end.reason, end.prompt_tokens, end.completion_tokens) == ("length", count, 5)
+    assert end.time_to_first_token_s is not None
+    assert 0 < end.time_to_first_token_s <= end.duration_s
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32", "bfloat16"])
+async def test_a_full_batch_writes_what_each_stream_writes_alone(tiny: Checkpoint, precision: Precision) -> None:
+    requests = [
+        request(PROMPT[: 3 * number], seed=number, temperature=0.5 + number / 10, repetition_penalty=1 + number % 2 / 5)
+        for number in range(9)
+    ]
+    async with Engine(tiny, SMALL.model_copy(update={"precision": precision, "queue": 9})) as engine:
+        together = await asyncio.gather(*(read(engine.generate(each)) for each in requests))
+    assert [text for text, _ in together] == [plain(tiny, each, precision) for each in requests]
+
+
+async def test_the_same_request_gives_the_same_text_after_a_restart(tiny: Checkpoint) -> None:
+    texts = []
+    for _ in range(2):
+        async with Engine(tiny, SMALL) as engine:
+            texts.append((await read(engine.generate(request())))[0])
+    assert texts[0] == texts[1] != ""
+
+
+async def test_an_empty_prompt_begins_a_story(engine: Engine) -> None:
+    text, end = await read(engine.generate(request("")))
+    assert text
+    assert end.prompt_tokens == 0
+
+
+async def test_a_prompt_of_unknown_bytes_is_written_on(engine: Engine) -> None:
+    _, end = await read(engine.generate(request("\U0001f9ff\U00013000\x01" * 5)))
+    assert end.reason == "length"
+
+
+async def test_a_long_prompt_is_encoded_aside_and_read_in_chunks(engine: Engine, tiny: Checkpoint) -> None:
+    long = request("the donkey walked down to the well " * 150)
+    assert (await read(engine.generate(long)))[0] == plain(tiny, long)
+
+
+async def test_a_stop_string_ends_the_text_and_is_no_part_of_it(engine: Engine) -> None:
+    whole, _ = await read(engine.generate(request(max_tokens=40)))
+    stop = whole[10:14]
+    text, end = await read(engine.generate(request(max_tokens=40, stop=(stop, "never seen"))))
+    assert text == whole[: whole.index(stop)]
+    assert end.reason == "stop"
+
+
+async def test_a_stop_string_longer_than_the_output_holds_nothing_back(engine: Engine) -> None:
+    whole, _ = await read(engine.generate(request(max_tokens=10)))
+    text, end = await read(engine.generate(request(max_tokens=10, stop=(whole + "and on it goes",))))
+    assert (text, end.reason) == (whole, "length")
+
+
+async def test_the_end_of_the_story_ends_the_stream(tiny: Checkpoint) -> None:
+    model = copy.deepcopy(tiny.model)
+    model.output_bias.data[tiny.tokenizer.document_id] = 100.0
+    async with Engine(dataclasses.replace(tiny, model=model), SMALL) as engine:
+        text, end = await read(engine.generate(request()))
+    assert (text, end.reason, end.completion_tokens) == ("", "end", 0)
+
+
+async def test_log_probabilities_come_with_every_token(engine: Engine) -> None:
+    events = [event async for event in engine.generate(request(max_tokens=6, top_logprobs=2))]
+    logprobs = [logprob for event in events if isinstance(event, Text) for logprob in event.logprobs]
+    assert len(logprobs) == 6
+    assert all(x.logprob <= 0 and len(x.top) == 2 and x.top[0][1] >= x.top[1][1] for x in logprobs)
+    plain_text, _ = await read(engine.generate(request(max_tokens=6)))
+    assert "".join(event.text for event in events if isinstance(event, Text)) == plain_text
+
+
+async def test_a_full_engine_queues_then_refuses(engine: Engine) -> None:
+    running = [engine.generate(request(pace=5)) for _ in range(4)]
+    for generation in running:
+        await first(generation, Started)
+    waiting = [engine.generate(request()) for _ in range(2)]
+    news = [await first(generation, Queued) for generation in waiting]
+    assert [event.position for event in news if isinstance(event, Queued)] == [1, 2]
+    assert all(event.estimate_s > 0 for event in news if isinstance(event, Queued))
+    with pytest.raises(BusyError, match="all 4 slots are taken and 2 streams are waiting"):
+        engine.generate(request())
+    await running[0].aclose()
+    await first(waiting[0], Started)
+    for generation in [*running, *waiting]:
+        await generation.aclose()
+    await all_slots_free(engine)
+
+
+async def test_closing_a_stream_frees_its_slot_and_gives_no_more_events(engine: Engine) -> None:
+    generation = engine.generate(request(max_tokens=4000))
+    await first(generation, Text)
+    await generation.aclose()
+    assert [event async for event in generation] == []
+    await all_slots_free(engine)
+
+
+async def test_a_reader_that_is_cancelled_frees_its_slot(engine: Engine) -> None:
+    reader = asyncio.create_task(read(engine.generate(request(max_tokens=4000, pace=10))))
+    await asyncio.sleep(0.05)
+    reader.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reader
+    await all_slots_free(engine)
+
+
+async def test_a_reader_that_forgets_its_stream_frees_its_slot(engine: Engine) -> None:
+    generation = engine.generate(request(max_tokens=4000, pace=10))
+    await first(generation, Started)
+    del generation
+    await all_slots_free(engine)
+
+
+async def test_thousands_of_starts_and_stops_leak_nothing(engine: Engine) -> None:
+    for count in range(3000):
+        try:
+            generation = engine.generate(request())
+        except BusyError:
+            await all_slots_free(engine)
+            continue
+        await generation.aclose()
+        if count % 3 == 0:
+            await asyncio.sleep(0)
+    del generation
+    await all_slots_free(engine)
+    await asyncio.sleep(0.05)
+    assert not engine._open
+    assert not engine._readers
+    assert sorted(engine._worker._free_slots) == [0, 1, 2, 3]  # type: ignore[union-attr]
+
+
+async def test_a_reader_that_falls_behind_pauses_only_itself(engine: Engine) -> None:
+    lazy = engine.generate(request(max_tokens=2000))
+    await first(lazy, Started)
+    await asyncio.sleep(0.5)
+    made = lazy._stream.generated
+    assert made <= 600
+    _, end = await read(engine.generate(request(max_tokens=30)))
+    assert end.reason == "length"
+    _, end = await read(lazy)
+    assert end.completion_tokens == 2000
+
+
+async def test_a_paced_stream_is_written_at_its_pace(engine: Engine, tiny: Checkpoint) -> None:
+    text, end = await read(engine.generate(request(max_tokens=11, pace=50)))
+    assert end.duration_s > 0.19  # ten gaps of 20 ms: a lower bound only, the machine may be slow
+    assert text == plain(tiny, request(max_tokens=11))
+
+
+async def test_numbers_that_overflow_end_one_stream_with_an_error(engine: Engine, tiny: Checkpoint) -> None:
+    sound, broken = engine.generate(request(pace=100)), engine.generate(request(pace=100, max_tokens=4000))
+    await first(broken, Text)
+    worker = engine._worker
+    assert worker is not None
+    stream = broken._stream
+    worker._decoder.write_state(stream.slot, worker._decoder.read_state(stream.slot) * float("nan"))
+    _, end = await read(broken)
+    assert end.reason == "error"
+    assert end.message is not None
+    text, _ = await read(sound)
+    assert text == plain(tiny, request())
+    assert (await read(engine.generate(request())))[0] == plain(tiny, request()), "the slot is sound again"
+
+
+async def test_a_state_goes_on_as_if_the_stream_had_never_stopped(engine: Engine, tiny: Checkpoint) -> None:
+    asked = {"repetition_penalty": 1.2, "temperature": 1.0}
+    generation = engine.generate(request(max_tokens=15, **asked))
+    head, _ = await read(generation)
+    state = generation.export_state()
+    async with Engine(tiny, SMALL) as another:
+        tail, _ = await read(another.generate(request("", state=state, max_tokens=25, **asked)))
+    assert head + tail == plain(tiny, request(max_tokens=40, **asked))
+
+
+async def test_the_state_of_a_text_goes_on_like_the_text(engine: Engine, tiny: Checkpoint) -> None:
+    state = await engine.export_state(PROMPT)
+    text, _ = await read(engine.generate(request("", state=state)))
+    assert text == plain(tiny, request())
+    assert len(state) < 4000
+
+
+async def test_only_a_stream_that_ended_after_a_token_has_a_state(engine: Engine) -> None:
+    generation = engine.generate(request())
+    with pytest.raises(GenerationError, match="ended right after a token"):
+        generation.export_state()
+
+
+@pytest.mark.parametrize("damage", [b"", b"hello", b"FWS1" * 40])
+async def test_a_damaged_state_is_refused(engine: Engine, damage: bytes) -> None:
+    with pytest.raises(InputError, match="state must be an exported stream state"):
+        engine.generate(request(state=damage))
+
+
+async def test_a_state_of_another_precision_is_refused(engine: Engine, tiny: Checkpoint) -> None:
+    state = await engine.export_state(PROMPT)
+    async with Engine(tiny, SMALL.model_copy(update={"precision": "float32"})) as other:
+        with pytest.raises(InputError, match="from this checkpoint at this precision"):
+            other.generate(request(state=state))
+
+
+async def test_a_known_prefix_is_not_read_again(engine: Engine, tiny: Checkpoint) -> None:
+    story = "the donkey walked up the hill " * 20
+    await read(engine.generate(request(story)))
+    before = engine.snapshot().prompt_tokens_cached
+    longer = request(story + "and sang")
+    text, _ = await read(engine.generate(longer))
+    stats = engine.snapshot()
+    assert stats.cache_hits >= 1
+    assert stats.prompt_tokens_cached - before > len(tiny.tokenizer.encode(story)) - 70
+    assert text == plain(tiny, longer)
+
+
+async def test_a_request_over_the_limits_is_refused(tiny: Checkpoint) -> None:
+    async with Engine(tiny, SMALL, Limits(max_tokens=10, max_prompt_bytes=20)) as engine:
+        with pytest.raises(InputError, match=r"max_tokens must be in \[1, 10\], got 20"):
+            engine.generate(request("Once"))
+        with pytest.raises(InputError, match="prompt must be at most 20 bytes, got 26"):
+            engine.generate(request(max_tokens=5))
+
+
+async def test_a_closing_engine_lets_streams_finish_and_refuses_new_ones(tiny: Checkpoint) -> None:
+    async with Engine(tiny, SMALL) as engine:
+        reader = asyncio.create_task(read(engine.generate(request(pace=100))))
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(engine.close(5.0))
+        await asyncio.sleep(0)
+        with pytest.raises(ClosedError):
+            engine.generate(request())
+        _, end = await reader
+        assert end.reason == "length"
+        await closing
+
+
+async def test_after_the_grace_period_streams_end_with_a_reason(tiny: Checkpoint) -> None:
+    async with Engine(tiny, SMALL) as engine:
+        readers = [asyncio.create_task(read(engine.generate(request(pace=2)))) for _ in range(5)]  # one of them waits
+        await asyncio.sleep(0.05)
+        await engine.close(0.05)
+        assert [end.reason for _, end in await asyncio.gather(*readers)] == ["shutdown"] * 5
