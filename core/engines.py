@@ -1,0 +1,115 @@
+"""Named checkpoints and their engines: found in folders, loaded when first asked for, swapped while running.
+
+New streams go to the newest load of a checkpoint; streams on an older one finish where they began. Knows nothing of
+who asks.
+"""
+
+import asyncio
+import logging
+import math
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from .checkpoint import CONFIG, load_checkpoint
+from .engine import Engine, EngineSettings
+from .errors import CheckpointError, InputError
+from .requests import Limits
+
+log = logging.getLogger(__name__)
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+
+
+class CheckpointSettings(BaseModel):
+    """`[checkpoint]`: where checkpoints lie and which one is used when nobody asks for another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folders: tuple[Path, ...] = (SHIPPED,)
+    name: str = ""  # "" = the first by name
+
+
+class Engines:
+    """The engines of one process. `async with Engines(...) as engines` closes them all in the end."""
+
+    def __init__(
+        self,
+        checkpoints: CheckpointSettings,
+        settings: EngineSettings | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._settings = settings or EngineSettings()
+        self._limits = limits or Limits()
+        self._engines: dict[str, Engine] = {}
+        self._default = checkpoints.name
+        self._loading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*(engine.close() for engine in self._engines.values()))
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def names(self) -> list[str]:
+        """The checkpoints that can be asked for, in order. Looks on disk, so new ones appear by themselves."""
+        return sorted(self._paths())
+
+    @property
+    def default_name(self) -> str:
+        """The checkpoint that is used when nobody asks for another. Raises CheckpointError where there is none."""
+        if self._default:
+            return self._default
+        if names := self.names():
+            return names[0]
+        folders = ", ".join(map(str, self._checkpoints.folders))
+        raise CheckpointError(f"expected a checkpoint in {folders}, found none")
+
+    def loaded(self) -> list[Engine]:
+        """The engines that are running, for metrics."""
+        return list(self._engines.values())
+
+    async def get(self, name: str | None = None) -> Engine:
+        """The engine of a checkpoint, loaded if need be. Raises InputError where no checkpoint has this name."""
+        name = name or self.default_name
+        if name in self._engines:
+            return self._engines[name]
+        async with self._loading:
+            if name not in self._engines:
+                self._engines[name] = await self._load(name)
+            return self._engines[name]
+
+    async def swap(self, name: str) -> Engine:
+        """Load a checkpoint (again), make it the default, and let older streams finish where they are."""
+        async with self._loading:
+            fresh = await self._load(name)
+            old, self._engines[name] = self._engines.get(name), fresh
+            self._default = name
+        if old is not None:
+            retiring = asyncio.create_task(old.close(math.inf))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+        return fresh
+
+    async def _load(self, name: str) -> Engine:
+        path = self._paths().get(name)
+        if path is None:
+            raise InputError(f"checkpoint must be one of {', '.join(self.names())}, got {name!r}", "checkpoint")
+        checkpoint = await asyncio.to_thread(load_checkpoint, path)
+        log.info("checkpoint_loaded name=%s path=%s", name, path)
+        return await Engine(checkpoint, self._settings, self._limits).__aenter__()
+
+    def _paths(self) -> dict[str, Path]:
+        """Checkpoints by name; where two folders hold the same name, the first folder wins."""
+        found: dict[str, Path] = {}
+        for folder in self._checkpoints.folders:
+            for config in folder.glob(f"*/{CONFIG}"):
+                if not config.parent.name.startswith("."):
+                    found.setdefault(config.parent.name, config.parent)
+        return found
