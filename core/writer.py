@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
@@ -20,11 +20,18 @@ from .tables import Generation
 Source = Literal["web", "discord", "api", "cli"]
 
 
-class Engine(Protocol):
-    """What writes a text."""
+class Stream(AsyncIterator[Event], Protocol):
+    """The events of one generation; closing it cancels."""
 
-    def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """Give the events of one stream; closing it frees the stream."""
+    async def aclose(self) -> None:
+        """Free the stream at once."""
+
+
+class Engine(Protocol):
+    """What writes a text; a real engine, or one on another machine."""
+
+    def generate(self, request: GenerationRequest) -> Stream:
+        """Start a stream."""
 
 
 class Engines(Protocol):

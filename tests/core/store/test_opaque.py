@@ -1,13 +1,19 @@
 """Opaque keys: stable, apart from each other, and only ever made with the secret the database knows."""
 
+import re
 import stat
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from core.errors import ConfigError
-from core.store import Database, DatabaseSettings, OpaqueKeys
+from core.store import Database, DatabaseSettings, OpaqueKeys, Store
 from core.store.opaque import FILE, VARIABLE
+
+from .conftest import generation
+
+PRIVACY = Path(__file__).parents[3] / "docs" / "privacy.md"
 
 
 def test_a_key_is_the_hmac_of_kind_and_id() -> None:
@@ -59,3 +65,18 @@ async def test_an_empty_secret_file_is_refused(database_settings: DatabaseSettin
     async with Database(database_settings) as database:
         with pytest.raises(ConfigError, match="got 0"):
             await OpaqueKeys.load(database)
+
+
+async def test_the_documented_way_to_go_on_without_a_lost_secret_works(store: Store, monkeypatch) -> None:
+    """docs/privacy.md gives the SQL."""
+    await store.log.finish(generation("a"))
+    story = await store.stories.create(source="web", user_key="u")
+    await store.stories.add_node(story.id, kind="prompt", text="Once")
+    monkeypatch.setenv(VARIABLE, "a secret of tests")
+    orders = re.findall(r"```sql\n(.*?)```", PRIVACY.read_text(encoding="utf-8"), re.DOTALL)[0]
+    async with store.database.write() as session:
+        for order in orders.strip().split(";\n"):
+            await session.execute(sa.text(order.rstrip(";")))
+    await OpaqueKeys.load(store.database)
+    assert await store.log.rows() == []
+    assert await store.stories.nodes(story.id) == []
