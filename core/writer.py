@@ -20,8 +20,11 @@ from .tables import Generation
 Source = Literal["web", "discord", "api", "cli"]
 
 
-class Stream(AsyncIterator[Event], Protocol):
-    """The events of one generation; closing it cancels."""
+class Stream(Protocol):
+    """The events of one generation, iterated over; closing it cancels."""
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Return what gives the events."""
 
     async def aclose(self) -> None:
         """Free the stream at once."""
