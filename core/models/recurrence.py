@@ -122,7 +122,7 @@ class _LSTMWindow(torch.autograd.Function):
         flat_gates = grad_gates.flatten(0, 1)  # (T * B, 4H)
         grad_weight_ih = (flat_gates.t() @ flat_inputs).to(weight_ih.dtype)
         grad_weight_hh = (flat_gates.t() @ previous.flatten(0, 1)).to(weight_hh.dtype)
-        grad_bias = flat_gates.sum(0, dtype=torch.float32)
+        grad_bias = flat_gates.sum(0).to(weight_hh.dtype)
         grad_inputs = None
         if ctx.needs_input_grad[0]:
             grad_inputs = (flat_gates @ weight_ih.to(ctx.dtype)).view(steps, lanes, -1).to(ctx.inputs_dtype)
