@@ -110,7 +110,7 @@ class Batches:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs, fit for JSON."""
-        return {"source": self._source.state(), "rests": self._rests}
+        return {"source": self._source.state(), "rests": list(self._rests)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""

@@ -89,6 +89,8 @@ class Loop:
         """Train to the end. True if it got there, False if a signal or `stop_at_step` ended it early, state saved."""
         previous = signal.signal(signal.SIGTERM, self._on_signal)
         last_save = time.monotonic()
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        log.info("started step=%d weights=%d processes=%d", self.step, weights, distributed.world_size())
         try:
             while True:
                 wants_stop = self._stop or self.step == stop_at_step
@@ -99,11 +101,9 @@ class Loop:
                 if due > self._validations:
                     self._validations = due
                     self._check(progress)
-                if progress >= 1 or self._is_hopeless():
-                    return True
-                if stop:
+                if progress >= 1 or self._is_hopeless() or stop:
                     self.save()
-                    return False
+                    return not stop or progress >= 1
                 if save:
                     self.save()
                     last_save = time.monotonic()

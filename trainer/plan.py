@@ -7,7 +7,7 @@ run and stored in the checkpoint.
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -34,16 +34,20 @@ class Plan:
     dropout: float
     lanes: int
     bptt: int
-    flops: float  # measured, floating-point operations a second
-    tokens: float  # that the run is expected to read
-    passes: float  # over the training text
+    flops: float | None = None  # measured, floating-point operations a second; None if nothing was left to plan
+    tokens: float | None = None  # that the run is expected to read
+    passes: float | None = None  # over the training text
 
     def describe(self, minutes: float) -> str:
         """One paragraph for the console."""
+        expected = "as the command line says"
+        if self.flops is not None and self.tokens is not None:
+            expected = (
+                f"{minutes:g} minutes at {self.flops / 1e9:.0f} GFLOP/s, "
+                f"about {self.tokens / 1e6:.1f} million tokens, {self.passes:.1f} passes"
+            )
         return (
-            f"plan: {minutes:g} minutes at {self.flops / 1e9:.0f} GFLOP/s, "
-            f"about {self.tokens / 1e6:.1f} million tokens, {self.passes:.1f} passes\n"
-            f"vocabulary {self.vocab_size}, embedding {self.embedding_size}, "
+            f"plan: {expected}\nvocabulary {self.vocab_size}, embedding {self.embedding_size}, "
             f"{self.layers} layers of {self.hidden_size}, dropout {self.dropout:.2f}, "
             f"{self.lanes} lanes x {self.bptt} tokens"
         )
@@ -60,6 +64,16 @@ class Wishes:
     dropout: float | None = None
     lanes: int | None = None
     bptt: int = 64
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether nothing is left to plan."""
+        wanted = (self.vocab_size, self.embedding_size, self.hidden_size, self.layers, self.dropout, self.lanes)
+        return None not in wanted
+
+    def fixed(self) -> Plan:
+        """The plan of somebody who leaves nothing to it."""
+        return Plan(**asdict(self))
 
 
 def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float) -> Plan:

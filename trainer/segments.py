@@ -63,11 +63,11 @@ class Shuffled:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs, fit for JSON."""
-        return {"queue": self.queue, "rng": self.rng.bit_generator.state}
+        return {"queue": list(self.queue), "rng": self.rng.bit_generator.state}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        self.queue, self.rng.bit_generator.state = state["queue"], state["rng"]
+        self.queue, self.rng.bit_generator.state = list(state["queue"]), state["rng"]
 
 
 @dataclass

@@ -75,9 +75,12 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         lanes=args.lanes,
         bptt=args.bptt,
     )
-    corpus_bytes = sum(len(text.encode()) for text in split.train + pretrain)
-    flops = measure_flops(device, bfloat16=args.bfloat16, processes=distributed.world_size())
-    plan = make_plan(wishes, corpus_bytes=corpus_bytes, seconds=60 * args.minutes, flops=flops)
+    if wishes.are_complete:
+        plan = wishes.fixed()
+    else:
+        corpus_bytes = sum(len(text.encode()) for text in split.train + pretrain)
+        flops = measure_flops(device, bfloat16=args.bfloat16, processes=distributed.world_size())
+        plan = make_plan(wishes, corpus_bytes=corpus_bytes, seconds=60 * args.minutes, flops=flops)
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(out / "data", split, pretrain, vocab_size=plan.vocab_size, kind=args.tokenizer)

@@ -1,0 +1,124 @@
+"""The figures of `eval` are those of the raw text, whatever stands beside it."""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.checkpoint import load_checkpoint, save_checkpoint
+from tests.tiny import TEXT
+from trainer.__main__ import main
+
+
+def _eval(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, object]:
+    assert main(["eval", *map(str, arguments), "--json"]) == 0
+    figures: dict[str, object] = json.loads(capsys.readouterr().out)
+    return figures
+
+
+def test_figures_match_a_plain_pass_over_the_text(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "The donkey asked the fox:\n\n“Where is the sea?”  日本\n"
+    (tmp_path / "a.txt").write_text(text)
+    figures = _eval(capsys, tiny_checkpoint, tmp_path / "a.txt")
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    ids = [checkpoint.tokenizer.document_id, *checkpoint.tokenizer.encode(text)]
+    state, nats = checkpoint.model.init_state(1), 0.0
+    for id, wanted in pairwise(ids):
+        logits, state = checkpoint.model(torch.tensor([[id]]), state)
+        nats -= float(logits[0, 0].log_softmax(0)[wanted].detach())
+    assert figures["nats"] == pytest.approx(nats, rel=1e-4)
+    assert figures["tokens"] == len(ids) - 1
+    assert figures["words"] == 10
+    assert figures["bytes"] == len(text.encode())
+    assert figures["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(text.encode()), rel=1e-4)
+    assert figures["word_perplexity"] == pytest.approx(math.exp(nats / 10), rel=1e-3)
+    assert figures["token_perplexity"] == pytest.approx(math.exp(nats / (len(ids) - 1)), rel=1e-3)
+    assert "oov_rate" not in figures
+
+
+def test_texts_beside_each_other_do_not_change_each_other(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "long.txt").write_text(TEXT * 3)
+    (tmp_path / "short.txt").write_text("The sea.")
+    alone = [_eval(capsys, tiny_checkpoint, tmp_path / name)["nats"] for name in ("short.txt", "long.txt")]
+    together = _eval(capsys, tiny_checkpoint, tmp_path / "short.txt", tmp_path / "long.txt")
+    texts = together["texts"]
+    assert isinstance(texts, list)
+    assert [text["nats"] for text in texts] == pytest.approx(alone, rel=1e-4)
+    assert together["nats"] == pytest.approx(sum(text["nats"] for text in texts))
+
+
+def test_a_window_border_changes_nothing(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    wide = _eval(capsys, tiny_checkpoint, tmp_path / "a.txt")
+    monkeypatch.setattr("trainer.evaluate._WINDOW", 7)
+    assert _eval(capsys, tiny_checkpoint, tmp_path / "a.txt")["nats"] == pytest.approx(wide["nats"], rel=1e-4)
+
+
+def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    for tensor in checkpoint.model.state_dict().values():
+        tensor.zero_()
+    uniform = tmp_path / "uniform"
+    save_checkpoint(
+        uniform, model=checkpoint.model, tokenizer=checkpoint.tokenizer, config=checkpoint.config, card="# uniform\n"
+    )
+    (tmp_path / "a.txt").write_text(TEXT)
+    figures = _eval(capsys, uniform, tmp_path / "a.txt")
+    assert figures["token_perplexity"] == pytest.approx(checkpoint.tokenizer.vocab_size, rel=1e-3)
+
+
+def test_a_closed_vocabulary_reports_its_oov_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text(TEXT * 2)
+    options = [
+        "--vocab-size",
+        "400",
+        "--embedding-size",
+        "8",
+        "--hidden-size",
+        "8",
+        "--layers",
+        "1",
+        "--dropout",
+        "0",
+        "--lanes",
+        "2",
+        "--quiet",
+    ]
+    run = tmp_path / "run"
+    assert (
+        main(["train", str(tmp_path / "books"), "--out", str(run), "--tokenizer", "word", "--steps", "1", *options])
+        == 0
+    )
+    (tmp_path / "b.txt").write_text("the donkey and the xylophone")
+    capsys.readouterr()
+    assert _eval(capsys, run / "checkpoint", tmp_path / "b.txt")["oov_rate"] == pytest.approx(1 / 5)
+
+
+def test_a_table_is_printed_for_people(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("The sea.")
+    assert main(["eval", str(tiny_checkpoint), str(tmp_path / "a.txt")]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["text", "a.txt", "all"]
+
+
+def test_a_missing_checkpoint_or_text_is_one_line(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("The sea.")
+    assert main(["eval", str(tmp_path / "gone"), str(tmp_path / "a.txt")]) == 2
+    assert "expected a checkpoint directory, found nothing" in capsys.readouterr().err
+    assert main(["eval", str(tiny_checkpoint), str(tmp_path / "gone.txt")]) == 2
+    assert "found nothing" in capsys.readouterr().err

@@ -1,0 +1,31 @@
+"""Learning rates follow progress, and progress follows steps or the clock."""
+
+import pytest
+
+from trainer.schedule import Clock, Plateau, one_cycle
+
+
+def test_one_cycle_warms_up_and_ends_at_zero() -> None:
+    assert one_cycle(0.0) == 0.0
+    assert one_cycle(0.01) == pytest.approx(0.5)
+    assert one_cycle(0.02) == pytest.approx(1.0)
+    assert one_cycle(0.51) == pytest.approx(0.5)
+    assert one_cycle(1.0) == pytest.approx(0.0)
+
+
+def test_progress_by_steps_ignores_the_time() -> None:
+    assert Clock(steps=200, elapsed_s=1e6).progress(50) == 0.25
+
+
+def test_progress_by_time_goes_on_counting_after_a_resume() -> None:
+    assert Clock(minutes=10, elapsed_s=300).progress(7) == pytest.approx(0.5, abs=0.01)
+    assert Clock(minutes=10, elapsed_s=9999).progress(7) == 1.0
+
+
+def test_a_plateau_halves_the_rate_when_validation_gets_no_better() -> None:
+    plateau = Plateau(factor=0.5, patience=1)
+    scales = []
+    for loss in (3.0, 2.0, 2.5, 2.4, 1.9, 2.0):
+        plateau.observe(loss)
+        scales.append(plateau.scale)
+    assert scales == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]

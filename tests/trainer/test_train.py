@@ -1,0 +1,171 @@
+"""A run, end to end, on a page of our own text: it learns, it stops and goes on exactly, it says what is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.checkpoint import load_checkpoint
+from tests.tiny import TEXT
+from trainer.__main__ import main
+
+SIZES = {
+    "vocab-size": 400,
+    "embedding-size": 16,
+    "hidden-size": 24,
+    "layers": 2,
+    "lanes": 4,
+    "bptt": 16,
+    "dropout": 0.1,
+}
+SMALL = ["--quiet", "--validations", "2", *(f"--{name}={value}" for name, value in SIZES.items())]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    (tmp_path / "books").mkdir()
+    for number in range(4):
+        (tmp_path / "books" / f"book_{number}.txt").write_text(TEXT.replace("donkey", f"donkey{number}"))
+    return tmp_path / "books"
+
+
+def _train(corpus: Path, out: Path, *options: str) -> int:
+    return main(["train", str(corpus), "--out", str(out), *SMALL, *options])
+
+
+def _weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoint" / "model.safetensors")
+
+
+def _assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_2n_steps_are_n_steps_saved_and_resumed_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
+    assert _train(corpus, tmp_path / "whole", "--steps", "20") == 0
+    assert _train(corpus, tmp_path / "parts", "--steps", "20", "--stop-at-step", "10") == 1
+    assert _train(corpus, tmp_path / "parts", "--steps", "20", "--resume") == 0
+    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
+def test_a_resumed_run_with_other_books_first_is_exact_as_well(corpus: Path, tmp_path: Path) -> None:
+    others = ("--pretrain", str(corpus), "--steps", "20")
+    _train(corpus, tmp_path / "whole", *others)
+    _train(corpus, tmp_path / "parts", *others, "--stop-at-step", "14")
+    _train(corpus, tmp_path / "parts", *others, "--resume")
+    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
+def test_another_seed_gives_other_weights(corpus: Path, tmp_path: Path) -> None:
+    _train(corpus, tmp_path / "one", "--steps", "2")
+    _train(corpus, tmp_path / "two", "--steps", "2", "--seed", "2")
+    assert not torch.equal(_weights(tmp_path / "one")["embedding"], _weights(tmp_path / "two")["embedding"])
+
+
+@pytest.mark.parametrize("architecture", ["awd_lstm", "lstm"])
+def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, architecture: str) -> None:
+    options = ("--steps", "60", "--learning-rate", "0.01", "--architecture", architecture, "--dropout", "0.0")
+    assert _train(corpus, tmp_path / "run", *options) == 0
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint")
+    training = checkpoint.config.training
+    first, last = training["history"][0], training["history"][-1]
+    assert last["valid_loss"] < first["valid_loss"]
+    assert training["steps"] == 60
+    assert training["tokens"] == 60 * 4 * 16
+    assert training["plan"]["hidden_size"] == 24
+    card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    assert "python -m trainer train" in card
+
+
+def test_text_after_a_fresh_state_is_predicted_about_as_well_as_text_deep_in_a_book(
+    corpus: Path, tmp_path: Path
+) -> None:
+    """The trap: a state that is carried on and never fresh in training makes a model that is lost at every prompt."""
+    out = tmp_path / "run"
+    _train(corpus, out, "--steps", "150", "--learning-rate", "0.01", "--split", "50/25/25", "--dropout", "0.0")
+    checkpoint = load_checkpoint(out / "checkpoint")
+    tokenizer, model = checkpoint.tokenizer, checkpoint.model
+    ids = torch.tensor([tokenizer.document_id, *tokenizer.encode(TEXT * 8)]).unsqueeze(1)
+    with torch.no_grad():
+        logits, state = model(ids[:-1], model.init_state(1))
+    losses = torch.nn.functional.cross_entropy(logits[:, 0], ids[1:, 0], reduction="none")
+    page = len(tokenizer.encode(TEXT))
+    fresh, deep = losses[:page].mean().item(), losses[-page:].mean().item()
+    assert fresh < deep + 0.5
+    assert max(float(cell.abs().max()) for cell in state[1::2]) < 256
+
+
+def test_the_split_is_printed_with_its_total(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _train(corpus, tmp_path / "run", "--steps", "1")
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
+    tokens = {name: int(rows[name][0].replace(",", "")) for name in ("training", "validation", "test", "total")}
+    assert tokens["training"] + tokens["validation"] + tokens["test"] == tokens["total"]
+    assert tokens["training"] > 4 * tokens["validation"] > 0
+
+
+def test_bad_validation_ends_a_patient_run_early(corpus: Path, tmp_path: Path) -> None:
+    options = ("--steps", "400", "--validations", "100", "--learning-rate", "3.0", "--patience", "2")
+    assert _train(corpus, tmp_path / "run", *options) == 0
+    facts = json.loads((tmp_path / "run" / "resume" / "rank0.json").read_text())
+    assert facts["step"] < 400
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _train(corpus, tmp_path / "run", "--steps", "8", "--validations", "4")
+    kept = _weights(tmp_path / "run")
+    assert _train(corpus, tmp_path / "run", "--steps", "8", "--learning-rate", "1e38", "--validations", "1") == 2
+    assert "not a number any more at step" in capsys.readouterr().err
+    _assert_same(kept, _weights(tmp_path / "run"))
+
+
+def test_sigterm_in_the_middle_saves_and_the_run_goes_on_exactly(corpus: Path, tmp_path: Path) -> None:
+    _train(corpus, tmp_path / "whole", "--steps", "120", "--validations", "1")
+    command = [sys.executable, "-m", "trainer", "train", str(corpus), "--out", str(tmp_path / "parts"), *SMALL]
+    command += ["--steps", "120", "--validations", "1"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        assert any("started step=0" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 1
+    facts = json.loads((tmp_path / "parts" / "resume" / "rank0.json").read_text())
+    assert 0 <= facts["step"] < 120
+    assert _train(corpus, tmp_path / "parts", "--steps", "120", "--validations", "1", "--resume") == 0
+    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
+def test_a_corpus_of_one_repeated_character_trains(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a" * 5000)
+    assert _train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2") == 0
+
+
+def test_a_corpus_smaller_than_a_batch_trains_with_fewer_lanes(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A donkey.\n\nA fox.\n\nA hill.\n\nThe sea.\n")
+    assert _train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2", "--lanes", "64") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"x", "enough text"), (b"ok \xff", "byte 0xff at offset 3")],
+)
+def test_a_bad_corpus_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    assert _train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["70/15", "a/b/c", "0/50/50", "70/0/30"])
+def test_a_bad_split_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str) -> None:
+    assert _train(corpus, tmp_path / "run", "--split", split) == 2
+    assert "--split must" in capsys.readouterr().err
