@@ -13,6 +13,8 @@ from .presets import expand_preset
 _COMMANDS = {
     "train": "train.train",
     "eval": "evaluate.evaluate",
+    "compare": "compare.compare",
+    "sampling": "choose_sampling.sampling",
     "floors": "commands.floors",
     "index": "commands.index",
     "fetch": "commands.fetch",
@@ -57,11 +59,21 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_experiments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    compare = commands.add_parser("compare", help="train several presets for equal processor time and report")
+    compare.add_argument("plan", metavar="PLAN.toml")
+    compare.add_argument("--report-only", action="store_true", help="write the report from what is there")
     floors = commands.add_parser("floors", help="what n-grams and compressors make of a text")
     floors.add_argument("training", help="the text they have read")
     floors.add_argument("texts", nargs="+", metavar="TEXT")
     floors.add_argument("--tokenizer", required=True, help="a checkpoint whose tokens the n-grams are made of")
     floors.add_argument("--json", action="store_true", help="print one JSON object")
+    sampling = commands.add_parser("sampling", help="compare sampling settings with human text")
+    sampling.add_argument("checkpoint")
+    sampling.add_argument("--books", required=True, help="the training text, to tell what is copied")
+    sampling.add_argument("--held-out", required=True, help="text the model has not seen")
+    sampling.add_argument("--passages", type=int, default=64)
+    sampling.add_argument("--prompt-words", type=int, default=50)
+    sampling.add_argument("--words", type=int, default=200, help="length of each continuation")
 
 
 def _add_corpus_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

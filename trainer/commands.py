@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -14,26 +13,11 @@ def floors(args: argparse.Namespace) -> int:
     from core.tokenizer import Tokenizer
 
     from .corpus import read_documents
-    from .evaluate import stream_of
-    from .floors import ORDER, KneserNey, ppmd_bits, xz_bits
+    from .floors import measure_floors
 
     training = [document.text for document in read_documents(args.training)]
     texts = [document.text for path in args.texts for document in read_documents(path)]
-    words, size = sum(len(text.split()) for text in texts), sum(len(text.encode()) for text in texts)
-    tokenizer = Tokenizer.load(Path(args.tokenizer) / "tokenizer.model")
-    model = KneserNey(stream_of(training, tokenizer), vocab_size=tokenizer.vocab_size)
-    ids = stream_of(texts, tokenizer)
-    counted = model.probabilities(ids)[ids != tokenizer.document_id]
-    read, new = "\n\n".join(training).encode(), "\n\n".join(texts).encode()
-    bits = {
-        f"modified Kneser-Ney {ORDER}-gram": -sum(map(math.log2, counted.tolist())),
-        "PPMd order 8, primed": ppmd_bits(read, new),
-        "xz, primed": xz_bits(read, new),
-    }
-    results = {
-        name: {"bits_per_byte": value / size, "word_perplexity": 2 ** min(1000, value / words) if words else None}
-        for name, value in bits.items()
-    }
+    results = measure_floors(training, texts, Tokenizer.load(Path(args.tokenizer) / "tokenizer.model"))
     if args.json:
         print(json.dumps(results))
         return 0

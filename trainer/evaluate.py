@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from core.checkpoint import load_checkpoint
 from core.errors import CorpusError
@@ -21,7 +19,7 @@ from core.tokenizer import Tokenizer
 
 from .corpus import Document, read_documents
 from .loss import cross_entropy
-from .tokens import count_text
+from .tokens import count_text, stream_of
 
 _WINDOW = 256
 
@@ -69,7 +67,7 @@ def evaluate(args: argparse.Namespace) -> int:
     scores = score_documents(model, checkpoint.tokenizer, documents)
     is_closed = not checkpoint.tokenizer.is_lossless
     total = sum(scores[1:], start=scores[0]).report(is_closed=is_closed)
-    with_memory = _with_memory(args, model, checkpoint.tokenizer, documents, total)
+    with_memory = _with_memory(args, model, checkpoint.tokenizer, documents)
     if args.json:
         texts = [
             {"path": str(document.path)} | score.report(is_closed=is_closed)
@@ -84,7 +82,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _with_memory(
-    args: argparse.Namespace, model: Any, tokenizer: Tokenizer, documents: list[Document], static: dict[str, Any]
+    args: argparse.Namespace, model: Any, tokenizer: Tokenizer, documents: list[Document]
 ) -> dict[str, dict[str, Any]]:
     """The totals once more for each kind of memory asked for, its settings chosen on validation text."""
     if not (args.cache or args.dynamic):
@@ -95,23 +93,8 @@ def _with_memory(
 
     tuning = stream_of([document.text for document in read_documents(args.tune_on)], tokenizer)
     memory = Memory(model, tuning[: args.tune_tokens], cache=args.cache, dynamic=args.dynamic)
-    ids = stream_of([document.text for document in documents], tokenizer)
-    results = {}
-    for name, (nats, settings) in memory.nats(ids).items():
-        counted = float(nats[ids[1:] != tokenizer.document_id].sum())  # where a text ends is not part of it
-        results[name] = {
-            "nats": counted,
-            "bits_per_byte": counted / math.log(2) / static["bytes"],
-            "word_perplexity": _exp(counted / static["words"]) if static["words"] else None,
-            "token_perplexity": _exp(counted / static["tokens"]),
-            "settings": settings,
-        }
-    return results
-
-
-def stream_of(texts: list[str], tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """One stream of ids: each text after a `document_id`, where a model begins afresh."""
-    return np.array([id for text in texts for id in (tokenizer.document_id, *tokenizer.encode(text))], np.int64)
+    texts = [document.text for document in documents]
+    return memory.figures(stream_of(texts, tokenizer), texts, tokenizer)
 
 
 def score_documents(model: Any, tokenizer: Tokenizer, documents: list[Document]) -> list[Score]:

@@ -6,6 +6,7 @@ Python package can only query, varikn ends at Python 3.11, and nltk's interpolat
 """
 
 import lzma
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy.typing as npt
 import pyppmd
 
 from core.errors import CorpusError
+from core.tokenizer import Tokenizer
+
+from .tokens import stream_of
 
 ORDER = 5
 PPMD_ORDER = 8
@@ -20,6 +24,26 @@ PPMD_MEMORY_BYTES = 1 << 28
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+def measure_floors(
+    training: Sequence[str], texts: Sequence[str], tokenizer: Tokenizer
+) -> dict[str, dict[str, float | None]]:
+    """Return bits a byte and word perplexity of `texts` by each floor, after reading `training`."""
+    words, size = sum(len(text.split()) for text in texts), sum(len(text.encode()) for text in texts)
+    model = KneserNey(stream_of(training, tokenizer), vocab_size=tokenizer.vocab_size)
+    ids = stream_of(texts, tokenizer)
+    probabilities = model.probabilities(ids)[ids != tokenizer.document_id]  # where a text ends is not part of it
+    read, new = ("\n\n".join(part).encode() for part in (training, texts))
+    bits = {
+        f"modified Kneser-Ney {ORDER}-gram": float(-np.log2(probabilities).sum()),
+        f"PPMd order {PPMD_ORDER}, primed": float(ppmd_bits(read, new)),
+        "xz, primed": float(xz_bits(read, new)),
+    }
+    return {
+        name: {"bits_per_byte": value / size, "word_perplexity": 2 ** min(1000.0, value / words) if words else None}
+        for name, value in bits.items()
+    }
 
 
 class KneserNey:

@@ -19,6 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.tokenizer import Tokenizer
+
+from .tokens import count_text
+
 log = logging.getLogger(__name__)
 
 STATIC_SEGMENT = 256  # tokens read at once where nothing is learned; does not change the figures
@@ -85,6 +89,22 @@ class Memory:
         if dynamic:
             self._statistics = GradientStatistics(model, tuning, segment=DynamicSettings().segment)
             self._dynamic = tune_dynamic(model, tuning, self._statistics)
+
+    def figures(self, ids: Ids, texts: Sequence[str], tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
+        """Return the totals for each kind, over the raw `texts` that `ids` stand for; where one ends does not count."""
+        words, size = (sum(counts) for counts in zip(*map(count_text, texts), strict=True))
+        is_counted = ids[1:] != tokenizer.document_id
+        results = {}
+        for name, (nats, settings) in self.nats(ids).items():
+            total = float(nats[is_counted].sum())
+            results[name] = {
+                "nats": total,
+                "bits_per_byte": total / math.log(2) / size,
+                "word_perplexity": math.exp(min(total / words, 700.0)) if words else None,
+                "token_perplexity": math.exp(min(total / int(is_counted.sum()), 700.0)),
+                "settings": settings,
+            }
+        return results
 
     def nats(self, ids: Ids) -> dict[str, tuple[npt.NDArray[np.float64], dict[str, Any]]]:
         """Return -log p of each token after the first, and the settings: "cache", "dynamic", "cache_and_dynamic"."""

@@ -4,7 +4,7 @@ Layout of the ids: `document_id`, the first book, `document_id`, the second book
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,3 +49,8 @@ def read_ids(path: Path) -> tuple[Ids, TextCounts]:
     """Map a file of ids into memory."""
     counts = TextCounts(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     return np.memmap(path, np.uint32, mode="r"), counts
+
+
+def stream_of(texts: Sequence[str], tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """One stream of ids: each text after a `document_id`, where a model begins afresh."""
+    return np.array([id for text in texts for id in (tokenizer.document_id, *tokenizer.encode(text))], np.int64)

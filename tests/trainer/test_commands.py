@@ -86,6 +86,19 @@ def test_floors_are_lower_for_a_text_that_was_read(
         assert measured[0][floor]["bits_per_byte"] < measured[1][floor]["bits_per_byte"] / 1.5
 
 
+def test_sampling_prints_a_table(
+    checkpoint: Path, books: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.choose_sampling.choose.__kwdefaults__", {"grid": ({"temperature": 0.9},)})
+    options = ["--passages", "4", "--prompt-words", "5", "--words", "20"]
+    assert (
+        main(["sampling", str(checkpoint), "--books", str(books), "--held-out", str(books / "one.txt"), *options]) == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[-1].startswith("| **human** |")
+
+
 def test_clean_says_what_it_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "raw.txt").write_bytes(b"Caf\xe9 &amp; cake")
     assert main(["clean", str(tmp_path / "raw.txt"), str(tmp_path / "clean"), "--no-entities"]) == 0

@@ -1,0 +1,155 @@
+"""A whole comparison on two pages of text: stages, resuming, a failing contender, and the report."""
+
+import json
+import re
+import tomllib
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import ConfigError
+from tests.tiny import TEXT
+from trainer.compare import collect, compare, read_plan
+
+PLAN = """
+title = "Two <small> contenders"
+out = "{folder}/out"
+corpus = "{folder}/books"
+valid = "{folder}/valid.txt"
+test = "{folder}/test.txt"
+minutes = 1
+threads = 1
+tune_tokens = 100
+prompts = ["Once upon a time", "The fox & the"]
+temperatures = [0.5, 1.0]
+sample_tokens = 12
+passages = 4
+prompt_words = 5
+passage_words = 12
+options = {{ steps = 3, embedding_size = 16, hidden_size = 16, vocab_size = 300, lanes = 4, validations = 2 }}
+
+[[runs]]
+name = "small"
+preset = "fast"
+
+[[runs]]
+name = "textbook"
+preset = "course"
+
+[[runs]]
+name = "broken"
+preset = "fast"
+options = {{ tokenizer = "telepathy" }}
+"""
+
+
+@pytest.fixture(scope="module")
+def plan_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "books").mkdir()
+    (folder / "books" / "one.txt").write_text(TEXT)
+    (folder / "valid.txt").write_text(TEXT.replace("donkey", "goose"))
+    (folder / "test.txt").write_text(TEXT.replace("fox", "badger"))
+    path = folder / "PLAN.toml"
+    path.write_text(PLAN.format(folder=folder))
+    return path
+
+
+@pytest.fixture(scope="module")
+def out(plan_path: Path) -> Path:
+    assert compare(Namespace(plan=plan_path, report_only=False)) == 1  # one contender failed
+    return plan_path.parent / "out"
+
+
+def stage(out: Path, run: str, name: str) -> Any:
+    return json.loads((out / run / "stages" / f"{name}.json").read_text())
+
+
+def test_every_stage_leaves_its_figures(out: Path) -> None:
+    for run in ("small", "textbook"):
+        assert stage(out, run, "train")["steps"] == 3
+        assert len(stage(out, run, "train")["history"]) == 2
+        assert stage(out, run, "train")["wall_s"] > 0
+        scores = stage(out, run, "scores")
+        assert scores["test"]["words"] == len(TEXT.split())
+        assert stage(out, run, "memory")["cache"]["word_perplexity"] <= scores["test"]["word_perplexity"] * 1.01
+        assert [len(texts) for texts in stage(out, run, "samples").values()] == [2, 2]
+        assert stage(out, run, "statistics")["model"]["texts"] == 4
+    assert stage(out, "textbook", "train")["architecture"] == "lstm"
+
+
+def test_a_failing_contender_is_named_and_loses_nothing(out: Path) -> None:
+    assert not (out / "broken" / "stages").exists()
+    report = (out / "report.md").read_text()
+    assert re.search(r"broken failed: .*invalid choice: 'telepathy'", report)
+
+
+def test_a_second_run_does_only_what_is_missing(plan_path: Path, out: Path) -> None:
+    weights = (out / "small" / "checkpoint" / "model.safetensors").stat().st_mtime_ns
+    before = stage(out, "small", "scores")
+    (out / "small" / "stages" / "scores.json").unlink()
+    compare(Namespace(plan=plan_path, report_only=False))
+    assert stage(out, "small", "scores") == before
+    assert (out / "small" / "checkpoint" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_the_report_is_one_file_that_loads_nothing(out: Path) -> None:
+    html = (out / "report.html").read_text()
+    assert html.count("<svg") == 2
+    assert "Two &lt;small&gt; contenders" in html
+    assert "The fox &amp; the" in html
+    links = re.findall(r'(?:src|href)="([^"#][^"]*)"', html)
+    assert links == []
+    assert "@import" not in html
+    assert "<script" not in html
+
+
+def test_the_reports_tables_hold_every_run(out: Path) -> None:
+    lines = (out / "report.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    [small] = [row for row in rows if row[:2] == ["small", "awd_lstm"]]
+    assert f"{stage(out, 'small', 'scores')['test']['bits_per_byte']:.3f}" in small
+    assert {"small", "textbook", "broken", "human", "xz, primed"} <= {row[0] for row in rows}
+
+
+def test_a_report_can_be_written_from_what_is_there(plan_path: Path, out: Path) -> None:
+    (out / "report.md").unlink()
+    (out / "textbook" / "stages" / "memory.json").rename(out / "kept")
+    assert compare(Namespace(plan=plan_path, report_only=True)) == 0
+    (out / "kept").rename(out / "textbook" / "stages" / "memory.json")
+    assert "–" in (out / "report.md").read_text()
+
+
+def test_a_damaged_stage_is_named(plan_path: Path, out: Path) -> None:
+    path = out / "small" / "stages" / "decode.json"
+    whole = path.read_text()
+    path.write_text("{")
+    with pytest.raises(Exception, match=r"decode\.json: not valid JSON"):
+        collect(read_plan(plan_path), {})
+    path.write_text(whole)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('preset = "course"', 'preset = "coarse"', "run textbook: preset must be one of course, fast, .* got 'coarse'"),
+        ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
+        ("minutes = 1", "minutes = 0", "minutes: input should be greater than 0"),
+        ("/valid.txt", "/nowhere.txt", "expected a text file or a folder of them, found nothing: .*nowhere.txt"),
+        ("title =", "title", "not valid TOML"),
+    ],
+)
+def test_a_wrong_plan_is_refused_before_anything_runs(
+    plan_path: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "PLAN.toml"
+    path.write_text(plan_path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        read_plan(path)
+
+
+def test_the_example_plan_is_valid_toml() -> None:
+    example = Path(__file__).parents[2] / "docs" / "compare.toml"
+    assert {run["preset"] for run in tomllib.loads(example.read_text())["runs"]} >= {"course", "fast"}

@@ -1,0 +1,91 @@
+"""Samples are what the plain loop would write, and surprise is what the model says of them."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from core.checkpoint import Checkpoint, load_checkpoint
+from core.errors import CorpusError
+from core.requests import SamplingDefaults, sampling_params
+from core.sampling import BLOCK, Draw, Sampler, uniform
+from tests.tiny import TEXT, make_tiny_checkpoint
+from trainer.choose_sampling import choose, table
+from trainer.samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
+from trainer.text_statistics import TrainingBooks
+
+PARAMS = SamplingDefaults(temperature=0.9, max_tokens=30)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return load_checkpoint(make_tiny_checkpoint(tmp_path_factory.mktemp("samples") / "tiny", steps=30))
+
+
+@torch.no_grad()
+def write_alone(tiny: Checkpoint, prompt: str, seed: int) -> str:
+    """The plain loop, over the whole text at every step."""
+    ids = [tiny.tokenizer.document_id, *tiny.tokenizer.encode(prompt)]
+    start = len(ids)
+    size = -(-tiny.tokenizer.vocab_size // BLOCK) * BLOCK
+    for _ in range(30):
+        logits, _ = tiny.model(torch.tensor(ids)[:, None], tiny.model.init_state(1))
+        row = functional.pad(logits[-1], (0, size - logits.shape[2]), value=-torch.inf)
+        drawn = Sampler(size, 1).draw(row, [Draw(sampling_params(PARAMS, seed=seed), uniform(seed, len(ids)))])
+        if drawn == [tiny.tokenizer.document_id]:
+            break
+        ids += drawn
+    return tiny.tokenizer.decode(ids[start:])
+
+
+def test_prompts_side_by_side_are_continued_as_alone(tiny: Checkpoint) -> None:
+    prompts = ["", "Once upon a time there was a", "The fox"]
+    samples = write_samples(tiny.model, tiny.tokenizer, prompts, [sampling_params(PARAMS, seed=n) for n in range(3)])
+    assert [sample.text for sample in samples] == [write_alone(tiny, text, n) for n, text in enumerate(prompts)]
+
+
+def test_surprise_is_counted_over_the_continuation_alone(tiny: Checkpoint) -> None:
+    prompt, end = "They sang until", " the stars were out."
+    [sample] = read_samples(tiny.model, tiny.tokenizer, [Passage(prompt=prompt, continuation=end)])
+    both = torch.tensor([tiny.tokenizer.document_id, *tiny.tokenizer.encode(prompt), *tiny.tokenizer.encode(end)])
+    with torch.no_grad():
+        logits, _ = tiny.model(both[:-1, None], tiny.model.init_state(1))
+    losses = functional.cross_entropy(logits[:, 0], both[1:], reduction="none")
+    nats = float(losses[len(tiny.tokenizer.encode(prompt)) :].sum())
+    assert sample.nats == pytest.approx(nats, rel=1e-4)
+    assert sample.bits_per_byte == mean_surprise([sample]) == pytest.approx(nats / math.log(2) / len(end), rel=1e-4)
+
+
+def test_a_sample_is_as_surprising_written_as_read(tiny: Checkpoint) -> None:
+    prompt = "The donkey"
+    [written] = write_samples(tiny.model, tiny.tokenizer, [prompt], [sampling_params(PARAMS, seed=5)])
+    [read] = read_samples(tiny.model, tiny.tokenizer, [Passage(prompt=prompt, continuation=written.text)])
+    assert read.nats == pytest.approx(written.nats, rel=0.1)  # the same text may be cut into other pieces
+
+
+def test_passages_are_prompt_and_continuation(tiny: Checkpoint) -> None:
+    passages = cut_passages([TEXT], prompt_words=10, words=20, count=3)
+    assert len(passages) == 3
+    assert all(len(passage.prompt.split()) == 10 for passage in passages)
+    assert all(len(passage.continuation.split()) == 20 for passage in passages)
+    assert all(passage.prompt + passage.continuation in TEXT for passage in passages)
+
+
+def test_text_that_is_too_short_for_a_passage_is_refused() -> None:
+    with pytest.raises(CorpusError, match="expected held-out text of at least 30 words, got less"):
+        cut_passages(["One two three."], prompt_words=10, words=20, count=3)
+
+
+def test_the_setting_closest_to_human_text_comes_first(tiny: Checkpoint) -> None:
+    passages = cut_passages([TEXT] * 2, prompt_words=5, words=30, count=8)
+    grid: list[dict[str, float]] = [{"temperature": 0.0}, {"temperature": 0.9}, {"temperature": 2.0}]
+    human, choices = choose(tiny, passages, TrainingBooks([TEXT]), words=30, grid=grid)
+    assert human.copied[4] == 1
+    assert [choice.distance for choice in choices] == sorted(choice.distance for choice in choices)
+    assert choices[0].statistics.distance(human) == choices[0].distance
+    by_temperature = {choice.settings["temperature"]: choice.statistics for choice in choices}
+    assert by_temperature[0.0].repeated_4grams > by_temperature[2.0].repeated_4grams
+    lines = table(human, choices).splitlines()
+    assert len(lines) == 2 + 3 + 1
+    assert len({line.count("|") for line in lines}) == 1

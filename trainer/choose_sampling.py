@@ -1,0 +1,118 @@
+"""Chooses sampling settings by figures: those under which a model's texts read most like its authors'.
+
+Every setting goes on from the same held-out prompts with the same seeds; the authors' own continuations are the mark
+(the protocol of Holtzman et al. 2020). What "like" means is `TextStatistics.distance`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.checkpoint import Checkpoint, load_checkpoint
+from core.requests import SamplingDefaults, sampling_params
+
+from .corpus import read_documents
+from .samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
+from .text_statistics import TextStatistics, TrainingBooks, first_words, text_statistics
+
+TOKENS_PER_WORD = 2.2  # enough for the number of words wanted, with every tokenizer that makes whole words
+GRID = (
+    *({"temperature": t, "top_p": p} for t in (0.7, 0.8, 0.9, 1.0) for p in (0.9, 0.95, 1.0)),
+    *({"temperature": t, "top_p": 1.0, "min_p": m} for t in (0.9, 1.0, 1.1) for m in (0.02, 0.05)),
+    *({"temperature": 1.0, "top_p": 1.0, "top_k": k} for k in (40, 200)),
+    *({"temperature": t, "top_p": 0.95, "repetition_penalty": r} for t in (0.8, 0.9) for r in (1.05, 1.1)),
+)
+
+Settings = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One setting, the figures of its texts, and how far they are from human text."""
+
+    settings: Settings
+    statistics: TextStatistics
+    distance: float
+
+
+def sampling(args: argparse.Namespace) -> int:
+    """Run the command: print the table of settings, the most human first."""
+    checkpoint = load_checkpoint(args.checkpoint)
+    held_out = [document.text for document in read_documents(args.held_out)]
+    passages = cut_passages(held_out, prompt_words=args.prompt_words, words=args.words, count=args.passages)
+    books = TrainingBooks(document.text for document in read_documents(args.books))
+    print(table(*choose(checkpoint, passages, books, words=args.words)))
+    return 0
+
+
+def human_statistics(checkpoint: Checkpoint, passages: Sequence[Passage], books: TrainingBooks) -> TextStatistics:
+    """Measure the authors' continuations."""
+    samples = read_samples(checkpoint.model, checkpoint.tokenizer, passages)
+    return text_statistics([sample.text for sample in samples], books, mean_surprise=mean_surprise(samples))
+
+
+def model_statistics(
+    checkpoint: Checkpoint, passages: Sequence[Passage], books: TrainingBooks, settings: Settings, *, words: int
+) -> TextStatistics:
+    """Measure the model's continuations of the same prompts, `words` words of each, under `settings`."""
+    defaults = SamplingDefaults(top_p=1.0, temperature=1.0, max_tokens=int(words * TOKENS_PER_WORD) + 8)
+    params = [sampling_params(defaults, seed=seed, **settings) for seed in range(len(passages))]
+    prompts = [passage.prompt for passage in passages]
+    samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params)
+    texts = [first_words(sample.text, words) for sample in samples]
+    return text_statistics(texts, books, mean_surprise=mean_surprise(samples))
+
+
+def choose(
+    checkpoint: Checkpoint,
+    passages: Sequence[Passage],
+    books: TrainingBooks,
+    *,
+    words: int,
+    grid: Sequence[Settings] = GRID,
+) -> tuple[TextStatistics, list[Choice]]:
+    """Return the human figures, and every setting's, the closest first."""
+    human = human_statistics(checkpoint, passages, books)
+    choices = []
+    for settings in grid:
+        statistics = model_statistics(checkpoint, passages, books, settings, words=words)
+        choices.append(Choice(settings=settings, statistics=statistics, distance=statistics.distance(human)))
+    return human, sorted(choices, key=lambda choice: choice.distance)
+
+
+def table(human: TextStatistics, choices: Sequence[Choice]) -> str:
+    """Return the figures as a Markdown table."""
+    head = [
+        *("temperature", "top_p", "top_k", "min_p", "repetition penalty"),
+        *("distance", "surprise", "repeated 4-grams", "distinct-2", "distinct-3", "self-BLEU"),
+        *("copied 4-grams", "copied 8-grams", "longest copy"),
+    ]
+    rows = [
+        [
+            *(f"{choice.settings.get(name, off):g}" for name, off in _OFF.items()),
+            f"{choice.distance:.3f}",
+            *figures(choice.statistics),
+        ]
+        for choice in choices
+    ]
+    rows.append(["**human**", "", "", "", "", "0", *figures(human)])
+    lines = [head, ["---:"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def figures(statistics: TextStatistics) -> list[str]:
+    """Return one row's figures, from surprise to the longest copied run."""
+    surprise = statistics.mean_surprise
+    return [
+        "" if surprise is None else f"{surprise:.3f}",
+        f"{statistics.repeated_4grams:.2%}",
+        f"{statistics.distinct[2]:.3f}",
+        f"{statistics.distinct[3]:.3f}",
+        f"{statistics.self_bleu:.3f}",
+        f"{statistics.copied[4]:.1%}",
+        f"{statistics.copied[8]:.2%}",
+        str(statistics.longest_run),
+    ]
+
+
+_OFF = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0, "repetition_penalty": 1.0}

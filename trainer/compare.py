@@ -1,0 +1,295 @@
+"""`python -m trainer compare PLAN.toml`: several presets, the same books and seeds, equal processor time, one report.
+
+Every stage of every run leaves a JSON file in its folder; what is there is not done again, so a comparison goes on
+wherever it stopped, and a run that fails is named in the report while the others go on. Time is processor time of the
+training process: other work on the machine must not decide a comparison. Wall time is reported beside it.
+"""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.checkpoint import Checkpoint, load_checkpoint
+from core.errors import ConfigError, CorpusError, FablewrightError
+from core.requests import SamplingDefaults, sampling_params
+
+from .corpus import Document, read_documents
+from .evaluate import score_documents
+from .floors import measure_floors
+from .memory import Memory
+from .presets import as_arguments, load_preset
+from .report import write_report
+from .samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
+from .text_statistics import TrainingBooks, first_words, text_statistics
+from .tokens import stream_of
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+class Run(BaseModel):
+    """One contender: a preset, and options that go before its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    preset: str
+    options: dict[str, Any] = {}
+
+
+class Plan(BaseModel):
+    """A comparison. Paths are relative to the folder that the command runs in; times are in minutes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    out: Path
+    corpus: Path
+    valid: Path
+    test: Path
+    minutes: float = Field(default=20, gt=0)
+    threads: int = Field(default=2, ge=1)
+    seeds: tuple[int, ...] = (1,)
+    runs: tuple[Run, ...] = Field(min_length=1)
+    options: dict[str, Any] = {}
+    memory: bool = True
+    tune_tokens: int = Field(default=20_000, ge=100)
+    prompts: tuple[str, ...] = ("Once upon a time",)
+    temperatures: tuple[float, ...] = (0.5, 0.8, 1.0)
+    sample_tokens: int = Field(default=160, ge=1)
+    passages: int = Field(default=64, ge=2)
+    prompt_words: int = Field(default=50, ge=1)
+    passage_words: int = Field(default=200, ge=10)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Run the command; 1 where a run failed."""
+    plan = read_plan(Path(args.plan))
+    plan.out.mkdir(parents=True, exist_ok=True)
+    failures = {} if args.report_only else _run_all(plan)
+    paths = write_report(plan.title, collect(plan, failures), plan.out)
+    print("\n".join(str(path) for path in paths))
+    return 1 if failures else 0
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a PLAN.toml. Raises ConfigError that names every bad key, unknown preset and missing text."""
+    try:
+        plan = Plan(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors())
+        raise ConfigError(f"{path}: {'; '.join(problems)}") from None
+    for run in plan.runs:
+        try:
+            load_preset(run.preset)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: run {run.name}: {error}") from None
+    for text in (plan.corpus, plan.valid, plan.test):
+        if not text.exists():
+            raise ConfigError(f"{path}: expected a text file or a folder of them, found nothing: {text}")
+    return plan
+
+
+def collect(plan: Plan, failures: dict[str, str]) -> Json:
+    """Gather what the stages have left so far, for the report."""
+    runs = []
+    for run in plan.runs:
+        for seed in plan.seeds:
+            name = _folder_name(plan, run, seed)
+            stages = {path.stem: _read(path) for path in sorted((plan.out / name / "stages").glob("*.json"))}
+            runs.append({"name": name, "preset": run.preset, "failure": failures.get(name), **stages})
+    shared = {path.stem: _read(path) for path in sorted((plan.out / "stages").glob("*.json"))}
+    facts = {
+        "minutes": plan.minutes,
+        "threads": plan.threads,
+        "corpus": plan.corpus.name,
+        "prompts": list(plan.prompts),
+        "temperatures": list(plan.temperatures),
+        "passage_words": plan.passage_words,
+        "prompt_words": plan.prompt_words,
+    }
+    return {"plan": facts, "runs": runs, **shared}
+
+
+def _run_all(plan: Plan) -> dict[str, str]:
+    """Take every run through its stages; return why those that failed did."""
+    failures = {}
+    for run in plan.runs:
+        for seed in plan.seeds:
+            name = _folder_name(plan, run, seed)
+            try:
+                _run_one(plan, run, seed, plan.out / name)
+            except Exception as error:  # one contender's failure must not lose the rest
+                log.exception("run=%s failed", name)
+                failures[name] = str(error) or type(error).__name__
+    return failures
+
+
+def _run_one(plan: Plan, run: Run, seed: int, folder: Path) -> None:
+    _stage(folder, "train", lambda: _train(plan, run, seed, folder))
+    checkpoint = load_checkpoint(folder / "checkpoint")
+    texts = {part: read_documents(getattr(plan, part)) for part in ("corpus", "valid", "test")}
+    _stage(plan.out, "floors", lambda: _floors(texts, checkpoint))
+    _stage(folder, "scores", lambda: _scores(texts, checkpoint))
+    if plan.memory:
+        _stage(folder, "memory", lambda: _memory(plan, texts, checkpoint))
+    _stage(folder, "decode", lambda: _decode_speed(checkpoint))
+    _stage(folder, "samples", lambda: _samples(plan, checkpoint))
+    _stage(folder, "statistics", lambda: _statistics(plan, texts, checkpoint))
+
+
+def _stage(folder: Path, name: str, work: Callable[[], Json]) -> None:
+    """Do a stage, unless its result is there."""
+    path = folder / "stages" / f"{name}.json"
+    if path.exists():
+        return
+    log.info("folder=%s stage=%s", folder.name, name)
+    result = work()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".aside")
+    aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def _train(plan: Plan, run: Run, seed: int, folder: Path) -> Json:
+    """Train in a process of its own, or go on with one that was interrupted."""
+    arguments = [
+        *(sys.executable, "-m", "trainer", "train", str(plan.corpus)),
+        *("--valid", str(plan.valid), "--test", str(plan.test), "--out", str(folder), "--preset", run.preset),
+        *("--minutes", str(plan.minutes), "--clock", "processor", "--seed", str(seed), "--resume", "--quiet"),
+        *as_arguments({**plan.options, **run.options}),
+    ]
+    began = time.monotonic()
+    environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads)}
+    done = subprocess.run(arguments, env=environment, check=False, capture_output=True, text=True)
+    wall_s = _add_wall_time(folder, time.monotonic() - began)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise CorpusError(f"training ended with status {done.returncode}: {last}")
+    facts = load_checkpoint(folder / "checkpoint").config
+    state = _read(folder / "resume" / "rank0.json") if (folder / "resume" / "rank0.json").exists() else facts.training
+    return {
+        "architecture": facts.architecture,
+        "parameters": facts.training["parameters"],
+        "train_tokens": facts.training["corpus"]["train"]["tokens"],
+        "tokens": state["tokens"],
+        "steps": state.get("step", state.get("steps")),
+        "seconds": state["seconds"],
+        "wall_s": wall_s,
+        "history": state["history"],
+        "command": " ".join(["python", *arguments[1:]]),
+    }
+
+
+def _add_wall_time(folder: Path, seconds: float) -> float:
+    """Add up wall time over interrupted sessions."""
+    path = folder / "wall.json"
+    total = seconds + (float(_read(path)["seconds"]) if path.exists() else 0.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"seconds": total}) + "\n", encoding="utf-8")
+    return total
+
+
+def _floors(texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
+    training = [document.text for document in texts["corpus"]]
+    return {
+        part: measure_floors(training, [document.text for document in texts[part]], checkpoint.tokenizer)
+        for part in ("valid", "test")
+    }
+
+
+def _scores(texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
+    """Score validation and test text whole, and of the training text the beginnings, as long as validation in all."""
+    valid_words = sum(len(document.text.split()) for document in texts["valid"])
+    share = valid_words // len(texts["corpus"]) + 1
+    starts = [Document(path=book.path, text=first_words(book.text, share)) for book in texts["corpus"]]
+    results = {}
+    for part, documents in {"train": starts, "valid": texts["valid"], "test": texts["test"]}.items():
+        scores = score_documents(checkpoint.model, checkpoint.tokenizer, documents)
+        is_closed = not checkpoint.tokenizer.is_lossless
+        results[part] = sum(scores[1:], start=scores[0]).report(is_closed=is_closed)
+    return results
+
+
+def _memory(plan: Plan, texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
+    """Measure the test text with memory, its settings chosen on validation text."""
+    tokenizer = checkpoint.tokenizer
+    tuning = stream_of([document.text for document in texts["valid"]], tokenizer)[: plan.tune_tokens]
+    memory = Memory(checkpoint.model, tuning, cache=True, dynamic=True)
+    test = [document.text for document in texts["test"]]
+    return memory.figures(stream_of(test, tokenizer), test, tokenizer)
+
+
+def _decode_speed(checkpoint: Checkpoint, tokens: int = 128) -> Json:
+    """Tokens a second of the plain float32 loop, for one stream and for 64 together."""
+    speeds = {}
+    for streams in (1, 64):
+        params = [sampling_params(SamplingDefaults(max_tokens=tokens), seed=seed) for seed in range(streams)]
+        began = time.process_time()
+        samples = write_samples(checkpoint.model, checkpoint.tokenizer, [""] * streams, params)
+        written = sum(len(checkpoint.tokenizer.encode(sample.text)) for sample in samples)
+        speeds[str(streams)] = written / (time.process_time() - began)
+    return speeds
+
+
+def _samples(plan: Plan, checkpoint: Checkpoint) -> Json:
+    """Write on from the plan's prompts, with the same seeds at each temperature."""
+    results = {}
+    for temperature in plan.temperatures:
+        defaults = SamplingDefaults(temperature=temperature, max_tokens=plan.sample_tokens)
+        params = [sampling_params(defaults, seed=seed) for seed in range(len(plan.prompts))]
+        samples = write_samples(checkpoint.model, checkpoint.tokenizer, plan.prompts, params)
+        results[str(temperature)] = [sample.text for sample in samples]
+    return results
+
+
+def _statistics(plan: Plan, texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
+    """Measure continuations of validation text by the model, at the default settings, and by its authors."""
+    passages = cut_passages(
+        [document.text for document in texts["valid"]],
+        prompt_words=plan.prompt_words,
+        words=plan.passage_words,
+        count=plan.passages,
+    )
+    books = TrainingBooks(document.text for document in texts["corpus"])
+    human = read_samples(checkpoint.model, checkpoint.tokenizer, passages)
+    return {
+        "human": asdict(text_statistics([sample.text for sample in human], books, mean_surprise=mean_surprise(human))),
+        "model": _statistics_of_model(plan, passages, books, checkpoint),
+    }
+
+
+def _statistics_of_model(plan: Plan, passages: list[Passage], books: TrainingBooks, checkpoint: Checkpoint) -> Json:
+    defaults = SamplingDefaults(max_tokens=plan.passage_words * 2)
+    params = [sampling_params(defaults, seed=seed) for seed in range(len(passages))]
+    prompts = [passage.prompt for passage in passages]
+    samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params)
+    written = [first_words(sample.text, plan.passage_words) for sample in samples]
+    return asdict(text_statistics(written, books, mean_surprise=mean_surprise(samples)))
+
+
+def _folder_name(plan: Plan, run: Run, seed: int) -> str:
+    return run.name if len(plan.seeds) == 1 else f"{run.name}-seed{seed}"
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FablewrightError(f"{path}: not valid JSON: {error}; delete it to have it made again") from None

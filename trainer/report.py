@@ -1,0 +1,238 @@
+"""A comparison as people read it: one self-contained HTML file, the same in Markdown, and the learning curves.
+
+Knows nothing of training: it is given the stages' figures. What the figures say is said in sentences that are made
+from them, each with its numbers, so that no sentence can outlive its table.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+Json = dict[str, Any]
+
+TEMPLATES = Path(__file__).parent / "templates"
+_COLUMNS: tuple[tuple[str, Callable[[Json], str]], ...] = (
+    ("preset", lambda run: str(run["name"])),
+    ("architecture", lambda run: str(run["train"]["architecture"])),
+    ("parameters", lambda run: f"{run['train']['parameters']:,}"),
+    ("processor min", lambda run: f"{run['train']['seconds'] / 60:.1f}"),
+    ("wall min", lambda run: f"{run['train']['wall_s'] / 60:.1f}"),
+    ("tokens/s", lambda run: f"{run['train']['tokens'] / run['train']['seconds']:,.0f}"),
+    ("epochs", lambda run: f"{run['train']['tokens'] / run['train']['train_tokens']:.1f}"),
+    ("train ppl", lambda run: _perplexity(run["scores"]["train"])),
+    ("valid ppl", lambda run: _perplexity(run["scores"]["valid"])),
+    ("test ppl", lambda run: _perplexity(run["scores"]["test"])),
+    ("train bits/byte", lambda run: f"{run['scores']['train']['bits_per_byte']:.3f}"),
+    ("valid bits/byte", lambda run: f"{run['scores']['valid']['bits_per_byte']:.3f}"),
+    ("test bits/byte", lambda run: f"{run['scores']['test']['bits_per_byte']:.3f}"),
+    ("test ppl + cache", lambda run: _perplexity(run["memory"]["cache"])),
+    ("test ppl + dynamic", lambda run: _perplexity(run["memory"]["dynamic"])),
+    ("test ppl + both", lambda run: _perplexity(run["memory"]["cache_and_dynamic"])),
+    ("decode tokens/s, 1 stream", lambda run: f"{run['decode']['1']:,.0f}"),
+    ("decode tokens/s, 64 streams", lambda run: f"{run['decode']['64']:,.0f}"),
+)
+_NOVELTY = ("4", "6", "8", "10", "12")
+
+
+def write_report(title: str, results: Json, folder: Path) -> list[Path]:
+    """Write report.html, report.md and the curves into `folder`; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = {"time": curves_svg(results, "seconds"), "tokens": curves_svg(results, "tokens")}
+    facts = {
+        "title": title,
+        "plan": results["plan"],
+        "runs": results["runs"],
+        "main": main_table(results),
+        "floors": floors_table(results),
+        "novelty": novelty_table(results),
+        "analysis": analysis(results),
+        "curves": curves,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=lambda name: bool(name and name.endswith(".html")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    written = {f"curves-{name}.svg": svg for name, svg in curves.items()}
+    written |= {name: environment.get_template(name).render(facts) for name in ("report.md", "report.html")}
+    for name, content in written.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return [folder / name for name in written]
+
+
+def main_table(results: Json) -> list[list[str]]:
+    """Return head and rows; a figure that is not there yet is a dash."""
+    rows = [[name for name, _ in _COLUMNS]]
+    for run in results["runs"]:
+        row = []
+        for _, cell in _COLUMNS:
+            try:
+                row.append(cell(run))
+            except KeyError:
+                row.append("–")
+        rows.append(row)
+    return rows
+
+
+def floors_table(results: Json) -> list[list[str]]:
+    """Return head and rows of the floors; nothing where they were not measured."""
+    floors = results.get("floors")
+    if not floors:
+        return []
+    head = ["floor", "valid ppl", "test ppl", "valid bits/byte", "test bits/byte"]
+    return [
+        head,
+        *(
+            [
+                name,
+                *(_perplexity(floors[part][name]) for part in ("valid", "test")),
+                *(f"{floors[part][name]['bits_per_byte']:.3f}" for part in ("valid", "test")),
+            ]
+            for name in floors["test"]
+        ),
+    ]
+
+
+def novelty_table(results: Json) -> list[list[str]]:
+    """Return head and rows of the texts' figures, human text last."""
+    head = ["text", "distinct-1", "distinct-2", "distinct-3", "repeated 4-grams", "self-BLEU", "surprise, bits/byte"]
+    head += [f"copied {length}-grams" for length in _NOVELTY] + ["longest copy, words"]
+    measured = [run for run in results["runs"] if "statistics" in run]
+    rows = [[run["name"], *_text_figures(run["statistics"]["model"])] for run in measured]
+    if measured:
+        human = [*_text_figures(measured[0]["statistics"]["human"])]
+        human[5] = "–"  # each model has its own surprise at human text
+        rows.append(["human", *human])
+    return [head, *rows] if rows else []
+
+
+def analysis(results: Json) -> list[str]:
+    """Say what the figures say: who wins, how each fits, where the gap to the test text comes from, what is copied."""
+    runs = [run for run in results["runs"] if "scores" in run]
+    sentences = [f"{run['name']} failed: {run['failure']}" for run in results["runs"] if run.get("failure")]
+    if not runs:
+        return [*sentences, "No run has been measured yet."]
+    ranked = sorted(runs, key=lambda run: float(run["scores"]["test"]["bits_per_byte"]))
+    sentences.append(_ranking(ranked))
+    sentences += [_fitting(run) for run in ranked]
+    if results.get("floors"):
+        sentences += _floor_sentences(ranked[0], results["floors"])
+    sentences += [_memory_sentence(run) for run in ranked if "memory" in run]
+    sentences += [_copying(run) for run in ranked if "statistics" in run]
+    return sentences
+
+
+def curves_svg(results: Json, axis: str) -> str:
+    """Draw validation bits a byte over processor minutes ("seconds") or tokens, as SVG."""
+    with mpl.rc_context({"svg.hashsalt": "fablewright", "font.size": 10, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7.5, 4), layout="constrained")
+        axes = figure.subplots()
+        for run in results["runs"]:
+            history = run.get("train", {}).get("history", [])
+            scale = 60 if axis == "seconds" else 1e6
+            x = [point[axis] / scale for point in history]
+            axes.plot(x, [point["valid_bits_per_byte"] for point in history], marker=".", label=run["name"])
+        axes.set_xlabel("processor minutes a thread" if axis == "seconds" else "million tokens read")
+        axes.set_ylabel("validation, bits a byte")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+        content = io.StringIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()[content.getvalue().index("<svg") :]
+
+
+def _ranking(ranked: Sequence[Json]) -> str:
+    best = ranked[0]
+    sentence = (
+        f"{best['name']} predicts the test books best: {best['scores']['test']['bits_per_byte']:.3f} bits a byte, "
+        f"{_perplexity(best['scores']['test'])} word perplexity"
+    )
+    others = [
+        f"{best['scores']['test']['word_perplexity'] / run['scores']['test']['word_perplexity']:.2f} of {run['name']}'s"
+        for run in ranked[1:]
+    ]
+    return f"{sentence}{'; that is ' + ', '.join(others) if others else ''}."
+
+
+def _fitting(run: Json) -> str:
+    scores, train = run["scores"], run["train"]
+    gap = scores["valid"]["bits_per_byte"] - scores["train"]["bits_per_byte"]
+    last = train["history"][-3:]
+    gain = last[0]["valid_bits_per_byte"] - last[-1]["valid_bits_per_byte"] if len(last) > 1 else 0.0
+    epochs = train["tokens"] / train["train_tokens"]
+    if gap > 0.3:
+        fit = (
+            "it has begun to learn its books by heart, and more regularisation or more books would help more than time"
+        )
+    elif gap > 0.1:
+        fit = "it fits its books better than new ones, as a network of this size must after so many passes"
+    else:
+        fit = "it hardly tells its books from new ones: a larger network or more time would still gain"
+    trend = "still falling at the end" if gain > 0.005 else "rising at the end" if gain < -0.005 else "flat at the end"
+    return (
+        f"{run['name']} went over the training text {epochs:.1f} times; training and validation lie {gap:.3f} bits a "
+        f"byte apart: {fit}. Its validation curve is {trend}."
+    )
+
+
+def _floor_sentences(best: Json, floors: Json) -> list[str]:
+    name, floor = min(floors["test"].items(), key=lambda item: float(item[1]["bits_per_byte"]))
+    ahead = floor["bits_per_byte"] - best["scores"]["test"]["bits_per_byte"]
+    gap = best["scores"]["test"]["bits_per_byte"] - best["scores"]["valid"]["bits_per_byte"]
+    floor_gap = floor["bits_per_byte"] - floors["valid"][name]["bits_per_byte"]
+    cause = (
+        "a method that chose nothing on the validation books shows a like gap, so it lies in the books"
+        if abs(gap - floor_gap) < 0.02
+        else "more than the books themselves explain: something was fitted to the validation books"
+        if gap > floor_gap
+        else "less than the books themselves would make it"
+    )
+    return [
+        f"The best of the simple methods, {name}, needs {floor['bits_per_byte']:.3f} bits a byte of test text; "
+        f"{best['name']} is {abs(ahead):.3f} {'below' if ahead > 0 else 'above'} it.",
+        f"From validation to test {best['name']} goes {gap:+.3f} bits a byte and {name} {floor_gap:+.3f}: {cause}.",
+    ]
+
+
+def _memory_sentence(run: Json) -> str:
+    static, memory = run["scores"]["test"]["word_perplexity"], run["memory"]
+    falls = {name: 1 - memory[name]["word_perplexity"] / static for name in ("cache", "dynamic", "cache_and_dynamic")}
+    return (
+        f"Reading the test text as it goes lowers {run['name']}'s word perplexity by {falls['cache']:.0%} with a "
+        f"cache, {falls['dynamic']:.0%} with dynamic evaluation and {falls['cache_and_dynamic']:.0%} with both."
+    )
+
+
+def _copying(run: Json) -> str:
+    model, human = run["statistics"]["model"], run["statistics"]["human"]
+    return (
+        f"Of {run['name']}'s runs of eight words {model['copied']['8']:.1%} stand in the training books, of new human "
+        f"text {human['copied']['8']:.1%}; its longest copied run is {model['longest_run']} words, theirs "
+        f"{human['longest_run']}."
+    )
+
+
+def _text_figures(statistics: Json) -> list[str]:
+    surprise = statistics["mean_surprise"]
+    return [
+        *(f"{statistics['distinct'][length]:.3f}" for length in ("1", "2", "3")),
+        f"{statistics['repeated_4grams']:.2%}",
+        f"{statistics['self_bleu']:.3f}",
+        "–" if surprise is None else f"{surprise:.3f}",
+        *(f"{statistics['copied'][length]:.2%}" for length in _NOVELTY),
+        str(statistics["longest_run"]),
+    ]
+
+
+def _perplexity(figures: Json) -> str:
+    value = figures["word_perplexity"]
+    return "–" if value is None else f"{value:,.1f}"

@@ -1,0 +1,125 @@
+"""Texts written by a model for measuring it: many prompts side by side, any architecture, on the model as trained.
+
+Draws exactly as the product does (core.sampling), but from the float32 model, without engine or decoder, so that a
+report needs nothing but a checkpoint.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from core.errors import CorpusError
+from core.requests import SamplingParams
+from core.sampling import BLOCK, PENALTY_WINDOW, Draw, Sampler, uniform
+from core.tokenizer import Tokenizer
+
+from .text_statistics import cut_samples, first_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """The start of a held-out text, and how its author went on."""
+
+    prompt: str
+    continuation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A continuation and the model's total surprise at it, unfiltered and at temperature 1."""
+
+    text: str
+    nats: float
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The surprise by length of the text."""
+        return self.nats / math.log(2) / max(1, len(self.text.encode()))
+
+
+def cut_passages(texts: Iterable[str], *, prompt_words: int, words: int, count: int) -> list[Passage]:
+    """Cut held-out texts into prompts and continuations. Raises CorpusError where they are too short for any."""
+    passages = []
+    for sample in cut_samples(texts, prompt_words + words, count):
+        prompt = first_words(sample, prompt_words)
+        passages.append(Passage(prompt=prompt, continuation=sample[len(prompt) :]))
+    if not passages:
+        raise CorpusError(f"expected held-out text of at least {prompt_words + words} words, got less")
+    return passages
+
+
+@torch.no_grad()
+def write_samples(
+    model: Any, tokenizer: Tokenizer, prompts: Sequence[str], params: Sequence[SamplingParams]
+) -> list[Sample]:
+    """Continue each prompt with its own parameters, `max_tokens` of the first at most, ended where a story ends."""
+    model.eval()
+    ids = [[tokenizer.document_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    starts = [len(row) for row in ids]
+    state, last = _read_prompts(model, ids)
+    padded = -(-tokenizer.vocab_size // BLOCK) * BLOCK
+    sampler = Sampler(padded, len(ids))
+    nats = torch.zeros(len(ids), dtype=torch.float64)
+    is_open = [True] * len(ids)
+    for _ in range(params[0].max_tokens):
+        hidden, state = model.hidden(last, state)
+        logits = functional.linear(hidden.output[0], model.output_weight, model.output_bias).float().cpu()  # (B, V)
+        table = logits.log_softmax(dim=1)
+        draws = [
+            Draw(settings, uniform(settings.seed, len(row)), row[-PENALTY_WINDOW:])
+            for settings, row in zip(params, ids, strict=True)
+        ]
+        drawn = sampler.draw(functional.pad(logits, (0, padded - logits.shape[1]), value=-torch.inf), draws)
+        for row, id in enumerate(drawn):
+            is_open[row] = is_open[row] and id != tokenizer.document_id
+            if is_open[row]:
+                nats[row] -= float(table[row, id])
+                ids[row].append(id)
+        if not any(is_open):
+            break
+        last = torch.tensor([drawn], device=last.device)
+    return [
+        Sample(text=tokenizer.decode(row[start:]), nats=float(total))
+        for row, start, total in zip(ids, starts, nats, strict=True)
+    ]
+
+
+@torch.no_grad()
+def read_samples(model: Any, tokenizer: Tokenizer, passages: Sequence[Passage]) -> list[Sample]:
+    """Return the authors' continuations with the model's surprise at them after the same prompts."""
+    model.eval()
+    samples = []
+    for passage in passages:
+        prompt, continuation = tokenizer.encode(passage.prompt), tokenizer.encode(passage.continuation)
+        ids = torch.tensor([tokenizer.document_id, *prompt, *continuation], device=model.output_bias.device)
+        hidden, _ = model.hidden(ids[:-1, None], model.init_state(1))
+        output = hidden.output[len(prompt) :, 0]
+        logits = functional.linear(output, model.output_weight, model.output_bias).float()
+        nats = functional.cross_entropy(logits, ids[len(prompt) + 1 :], reduction="sum")
+        samples.append(Sample(text=passage.continuation, nats=float(nats)))
+    return samples
+
+
+def mean_surprise(samples: Iterable[Sample]) -> float:
+    """Return the bits a byte over all samples together."""
+    collected = list(samples)
+    total_bytes = sum(len(sample.text.encode()) for sample in collected)
+    return sum(sample.nats for sample in collected) / math.log(2) / max(1, total_bytes)
+
+
+def _read_prompts(model: Any, ids: Sequence[Sequence[int]]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return the state (…, B, …) before each prompt's last id, and those last ids (1, B)."""
+    device = model.output_bias.device
+    states = []
+    for row in ids:
+        state = model.init_state(1)
+        if len(row) > 1:
+            _, state = model.hidden(torch.tensor(row[:-1], device=device)[:, None], state)
+        states.append(state)
+    state = tuple(torch.cat(tensors, dim=1) for tensors in zip(*states, strict=True))
+    return state, torch.tensor([[row[-1] for row in ids]], device=device)
