@@ -63,7 +63,7 @@ class Engine:
         self.name = checkpoint.name
         self.tokenizer = checkpoint.tokenizer
         self.settings = settings
-        self._checkpoint = checkpoint
+        self.checkpoint = checkpoint
         self._limits = limits or Limits()
         self._readers: weakref.WeakValueDictionary[Stream, Generation] = weakref.WeakValueDictionary()
         self._open: set[Stream] = set()
@@ -127,14 +127,14 @@ class Engine:
     def fingerprint(self) -> bytes:
         """What ties an exported state to these weights at this precision."""
         digest = hashlib.blake2b(self.settings.precision.encode(), digest_size=16)
-        for name, tensor in sorted(self._checkpoint.model.state_dict().items()):
+        for name, tensor in sorted(self.checkpoint.model.state_dict().items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.digest()
 
     def _build_worker(self) -> Worker:
-        settings, model = self.settings, self._checkpoint.model
+        settings, model = self.settings, self.checkpoint.model
         if not hasattr(model, "recurrent_weights"):
-            architecture = self._checkpoint.config.architecture
+            architecture = self.checkpoint.config.architecture
             raise CheckpointError(f"{self.name}: expected an LSTM-family model to write with, got {architecture}")
         threads = settings.threads or min(len(os.sched_getaffinity(0)), _MAX_THREADS)
         decoder = Decoder(
@@ -179,7 +179,7 @@ class Engine:
         self._worker.submit(stream)
 
     def _unpack(self, data: bytes) -> StreamState:
-        state_size = 2 * sum(self._checkpoint.model.config.widths)
+        state_size = 2 * sum(self.checkpoint.model.config.widths)
         return StreamState.unpack(
             data, fingerprint=self.fingerprint, state_size=state_size, vocab_size=self.tokenizer.vocab_size
         )

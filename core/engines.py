@@ -71,6 +71,10 @@ class Engines:
         folders = ", ".join(map(str, self._checkpoints.folders))
         raise CheckpointError(f"expected a checkpoint in {folders}, found none")
 
+    def path(self, name: str) -> Path:
+        """The folder of a checkpoint that `names` gives."""
+        return self._paths()[name]
+
     def loaded(self) -> list[Engine]:
         """The engines that are running, for metrics."""
         return list(self._engines.values())

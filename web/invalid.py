@@ -13,24 +13,26 @@ from pydantic_core import ErrorDetails
 from core.errors import InputError
 
 _EXPECTED = {
-    "string_type": "must be a string",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "list_type": "must be a list",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
+    "string_type": "be a string",
+    "int_type": "be a whole number",
+    "int_from_float": "be a whole number",
+    "float_type": "be a number",
+    "finite_number": "be a finite number",
+    "bool_type": "be true or false",
+    "list_type": "be a list",
+    "dict_type": "be an object",
+    "model_type": "be an object",
+    "model_attributes_type": "be an object",
 }
 
 
 def explain(error: ValidationError) -> InputError:
     """Return the first finding as an InputError; the rest usually follow from it."""
-    finding = error.errors(include_url=False, include_context=True)[0]
-    field = ".".join(str(part) for part in _path(finding)) or None
-    return InputError(_sentence(finding, field or "the message"), field)
+    findings = error.errors(include_url=False, include_context=True)
+    path = _path(findings[0])
+    field = ".".join(str(part) for part in path) or None
+    alternatives = [finding for finding in findings if _path(finding) == path]
+    return InputError(_sentence(alternatives, field or "the message"), field)
 
 
 def show(value: object, limit: int = 60) -> str:
@@ -40,17 +42,18 @@ def show(value: object, limit: int = 60) -> str:
 
 
 def _path(finding: ErrorDetails) -> list[int | str]:
-    """Drop what pydantic adds to a path that the sender never wrote: union tags and the names of validators."""
-    value, path = finding["loc"], []
-    for position, part in enumerate(value):
-        is_tag = position == 0 and part in ("start", "stop", "resume") and len(value) > 1
-        is_validator = isinstance(part, str) and not part.isidentifier()
-        if not is_tag and not is_validator:
+    """Drop what pydantic adds to a path that the sender never wrote: union tags and the names of types tried."""
+    path: list[int | str] = []
+    for position, part in enumerate(finding["loc"]):
+        is_tag = position == 0 and part in ("start", "stop", "resume") and len(finding["loc"]) > 1
+        is_type = isinstance(part, str) and (part in ("str", "int", "float") or not part.isidentifier())
+        if not is_tag and not is_type:
             path.append(part)
     return path
 
 
-def _sentence(finding: ErrorDetails, name: str) -> str:
+def _sentence(alternatives: list[ErrorDetails], name: str) -> str:
+    finding = alternatives[0]
     kind, got = finding["type"], finding["input"]
     context: Mapping[str, object] = finding.get("ctx", {})
     match kind:
@@ -59,18 +62,22 @@ def _sentence(finding: ErrorDetails, name: str) -> str:
         case "union_tag_not_found":
             return f"expected an object with a type, got {show(got)}"
         case "union_tag_invalid":
-            return f"type must be {_alternatives(context['expected_tags'])}, got {show(context['tag'])}"
+            return f"type must be {_quoted(context['expected_tags'])}, got {show(context['tag'])}"
         case "missing":
             return f"{name} is missing"
         case "extra_forbidden":
             return f"{name} is not a known field"
         case "literal_error" | "enum":
-            return f"{name} must be {_alternatives(context['expected'])}, got {show(got)}"
+            return f"{name} must be {_quoted(context['expected'])}, got {show(got)}"
         case "value_error":
             return f"{name}: {context['error']}"
-    expected = _EXPECTED.get(kind) or re.sub(r"^\w+ should", "must", finding["msg"])
-    return f"{name} {expected}, got {show(got)}"
+    expected = dict.fromkeys(_expected(alternative) for alternative in alternatives)
+    return f"{name} must {' or '.join(expected)}, got {show(got)}"
 
 
-def _alternatives(expected: object) -> str:
+def _expected(finding: ErrorDetails) -> str:
+    return _EXPECTED.get(finding["type"]) or re.sub(r"^\w+ should ", "", finding["msg"])
+
+
+def _quoted(expected: object) -> str:
     return str(expected).replace("'", '"').replace('", "', '" or "')

@@ -28,19 +28,23 @@ def _as_list(value: object) -> object:
 class Sampling(Message):
     """Settings that a start may leave out; what is left out comes from the visitor's settings, then config.toml."""
 
-    max_tokens: int | None = Field(None, description="most tokens to write")
-    temperature: float | None = Field(None, description="0 always takes the likeliest token")
-    top_k: int | None = Field(None, description="keep the k likeliest tokens; 0 is off")
-    top_p: float | None = Field(None, description="keep the likeliest tokens that together reach this probability")
-    min_p: float | None = Field(None, description="drop tokens below this share of the likeliest one's probability")
-    repetition_penalty: float | None = Field(None, description="above 1 makes tokens already used less likely")
+    max_tokens: int | None = Field(default=None, description="most tokens to write")
+    temperature: float | None = Field(default=None, description="0 always takes the likeliest token")
+    top_k: int | None = Field(default=None, description="keep the k likeliest tokens; 0 is off")
+    top_p: float | None = Field(
+        default=None, description="keep the likeliest tokens that together reach this probability"
+    )
+    min_p: float | None = Field(
+        default=None, description="drop tokens below this share of the likeliest one's probability"
+    )
+    repetition_penalty: float | None = Field(default=None, description="above 1 makes tokens already used less likely")
     cache_strength: float | None = Field(
-        None, description="share of a cache of the text's own words, so that its names come back; 0 is off"
+        default=None, description="share of a cache of the text's own words, so that its names come back; 0 is off"
     )
     stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = Field(
-        None, description="end before any of these strings; one string is taken as a list of one"
+        default=None, description="end before any of these strings; one string is taken as a list of one"
     )
-    seed: int | None = Field(None, description="0 to 2**53 - 1; drawn and reported when left out")
+    seed: int | None = Field(default=None, description="0 to 2**53 - 1; drawn and reported when left out")
 
 
 class Start(Sampling):
@@ -49,10 +53,13 @@ class Start(Sampling):
     type: Literal["start"] = "start"
     id: StreamId
     prompt: str
-    pace: float = Field(0.0, description="tokens per second; 0 is as fast as the engine can")
-    checkpoint: str | None = Field(None, description="a name from GET /v1/models; the default one when left out")
+    pace: float = Field(default=0.0, description="tokens per second; 0 is as fast as the engine can")
+    checkpoint: str | None = Field(
+        default=None, description="a name from GET /v1/models; the default one when left out"
+    )
     logprobs: int | None = Field(
-        None, description="with each token, report its log-probability and this many of the likeliest alternatives"
+        default=None,
+        description="report each token's log-probability and this many of the likeliest alternatives",
     )
     resumable: bool = Field(
         False, description="keep writing for a while when the connection drops, so that `resume` can pick the stream up"
@@ -89,7 +96,7 @@ class Accepted(Message):
     id: StreamId
     seed: int
     checkpoint: str
-    stream: str | None = Field(None, description="the key for `resume`; only for resumable streams")
+    stream: str | None = Field(default=None, description="the key for `resume`; only for resumable streams")
 
 
 class Queued(Message):
@@ -122,7 +129,7 @@ class Text(Message):
     type: Literal["text"] = "text"
     id: StreamId
     text: str
-    tokens: list[Token] | None = Field(None, description="only when `logprobs` was asked for")
+    tokens: list[Token] | None = Field(default=None, description="only when `logprobs` was asked for")
 
 
 class Done(Message):
@@ -133,11 +140,12 @@ class Done(Message):
     reason: Literal["length", "stop", "end", "cancelled", "shutdown"]
     prompt_tokens: int
     completion_tokens: int
-    time_to_first_token_s: float | None = Field(None, description="left out when no token was made")
+    time_to_first_token_s: float | None = Field(default=None, description="left out when no token was made")
     duration_s: float
     tokens_per_second: float
     copied_share: float | None = Field(
-        None, description="share of the completion's characters that stand in the training books, where that is known"
+        default=None,
+        description="share of the words that stand in the training books, where that is known",
     )
 
 
@@ -148,7 +156,7 @@ class Error(Message):
     id: str | None = None
     code: str = Field(description="stable, for programs; see docs/protocol.md")
     message: str = Field(description="for people: what was expected, what came")
-    field: str | None = Field(None, description="the field at fault, where there is one")
+    field: str | None = Field(default=None, description="the field at fault, where there is one")
 
 
 ServerMessage = Accepted | Queued | Text | Done | Error

@@ -1,0 +1,45 @@
+"""The checkpoints as the models page sees them, and the search for copied text."""
+
+from pathlib import Path
+
+from core.checkpoint import load_checkpoint
+from core.novelty import NoveltyIndex
+from tests.tiny import TEXT
+from tests.web.conftest import Site, StartSite
+
+
+async def test_checkpoints_are_listed_with_their_sizes_the_default_first(site: Site) -> None:
+    views = (await site.get("/api/checkpoints"))["checkpoints"]
+    assert [(view["name"], view["is_default"]) for view in views] == [("tiny", True), ("rough", False)]
+    model = load_checkpoint(site.engines.path("tiny")).model
+    assert views[0]["parameters"] == sum(tensor.numel() for tensor in model.state_dict().values())
+    assert views[0]["architecture"] == "awd_lstm"
+    assert views[0]["vocab_size"] == (await site.engines.get("tiny")).tokenizer.vocab_size
+    assert views[0]["bytes"] > 4 * views[0]["parameters"]
+
+
+async def test_one_checkpoint_comes_with_its_card(site: Site) -> None:
+    details = await site.get("/api/checkpoints/tiny")
+    assert details["card"].startswith("# tiny")
+    assert details["curve"] == []
+
+
+async def test_an_unknown_checkpoint_is_not_found(site: Site) -> None:
+    for name in ("gone", "..%2Ftiny", "%2E%2E"):
+        assert (await site.get(f"/api/checkpoints/{name}", 404))["error"]["code"] in ("unknown_checkpoint", "not_found")
+
+
+async def test_what_stands_in_the_books_is_found_in_characters(checkpoints: Path, start_site: StartSite) -> None:
+    NoveltyIndex.build([TEXT]).save(checkpoints / "rough")
+    site = await start_site()
+    copied = "there was a small grey donkey who lived at the edge of a wood"
+    text = f"🐎 In our tale {copied}, unlike any other."
+    answer = await site.call("POST", "/api/copied", json={"text": text, "checkpoint": "rough"})
+    assert [text[span["start"] : span["end"]] for span in answer["spans"]] == [copied]
+    assert answer["longest_run"] == len(copied.split())
+    assert answer["share"] == round(len(copied.split()) / 20, 4)
+
+
+async def test_without_an_index_nothing_is_claimed(site: Site) -> None:
+    answer = await site.call("POST", "/api/copied", json={"text": TEXT})
+    assert answer == {"spans": None, "share": None, "longest_run": None}

@@ -1,0 +1,20 @@
+"""config.toml says everything that WebSettings knows, with the same defaults."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from web.settings import WebSettings
+
+
+def test_config_toml_holds_every_key_with_its_default() -> None:
+    table = tomllib.loads(Path("config.toml").read_text(encoding="utf-8"))["web"]
+    assert WebSettings(**table) == WebSettings()
+    assert table.keys() == WebSettings.model_fields.keys()
+
+
+def test_a_network_that_is_none_is_refused() -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        WebSettings(trusted_proxies=["the proxy"])

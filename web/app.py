@@ -1,0 +1,148 @@
+"""The application: every route, what stands before them, and the order in which it all shuts down.
+
+Built from parts that are ready: engines, writer and store are opened by whoever runs the server.
+"""
+
+import asyncio
+import logging
+
+from aiohttp.web import Application, Request, RouteDef, WebSocketResponse, get
+
+from core.engines import Engines
+from core.requests import Limits as RequestLimits
+from core.requests import SamplingDefaults
+from core.store import DatabaseSettings, Store
+from core.writer import Writer
+
+from . import protocol
+from .account import Account
+from .checkpoints import Checkpoints
+from .generation import Generations, Wanted
+from .health import HealthChecks
+from .limits import Limits
+from .metrics import Metrics
+from .openai import OpenAI
+from .problems import show_problems
+from .security import same_origin_only, send_headers
+from .settings import WebSettings
+from .signin import SignIn
+from .socket import Socket
+from .static import StaticFiles
+from .stories import Stories
+from .streams import KeptStreams, Stream
+from .visitors import VISITOR, Visitors, send_new_cookie
+
+log = logging.getLogger(__name__)
+
+
+class Web:
+    """One server's application and what must be told when it begins and ends."""
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        *,
+        engines: Engines,
+        writer: Writer,
+        store: Store,
+        database: DatabaseSettings,
+        defaults: SamplingDefaults,
+        request_limits: RequestLimits,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics(settings, engines=engines, store=store)
+        self.limits = Limits(settings)
+        self.health = HealthChecks(engines, database)
+        self.generations = Generations(
+            engines=engines,
+            writer=writer,
+            store=store,
+            defaults=defaults,
+            request_limits=request_limits,
+            limits=self.limits,
+            metrics=self.metrics,
+        )
+        self._kept = KeptStreams(settings.resume_s)
+        self._sockets: set[Socket] = set()
+        self._store = store
+        self.app = self._build()
+
+    def _build(self) -> Application:
+        app = Application(
+            middlewares=[
+                self.metrics.time_requests,
+                show_problems,
+                Visitors(self.settings, self._store).recognise,
+                same_origin_only(self.settings.allowed_origins),
+            ],
+            client_max_size=self.settings.max_message_bytes,
+        )
+        app.add_routes(self._routes())
+        app.on_response_prepare.append(send_headers)
+        app.on_response_prepare.append(send_new_cookie)
+        app.on_shutdown.append(self._say_goodbye)
+        return app
+
+    def _routes(self) -> list[RouteDef]:
+        timeout_s = self.settings.request_timeout_s
+        return [
+            get("/ws", self.connect),
+            get("/metrics", self.metrics.show),
+            *self.health.routes(),
+            *OpenAI(self.generations, self.settings).routes(),
+            *Account(self._store, self.generations, self.settings).routes(),
+            *Stories(self._store, timeout_s=timeout_s).routes(),
+            *Checkpoints(self.generations, timeout_s=timeout_s).routes(),
+            *SignIn(self._store).routes(),
+            *StaticFiles().routes(),
+        ]
+
+    async def connect(self, request: Request) -> WebSocketResponse:
+        """Serve one WebSocket for as long as it is open."""
+        visitor = request[VISITOR]
+
+        def begin(message: protocol.Start) -> Stream:
+            self.limits.spend(visitor.client)
+            wanted = Wanted(
+                visitor=visitor,
+                source="web",
+                prompt=message.prompt,
+                sampling=message.model_dump(include=_SAMPLING),
+                checkpoint=message.checkpoint,
+                pace=message.pace,
+                top_logprobs=message.logprobs,
+            )
+            return Stream(lambda: self.generations.open(wanted), resumable=message.resumable)
+
+        socket = Socket(
+            settings=self.settings,
+            begin=begin,
+            kept=self._kept,
+            sockets_open=self._sockets.__len__,
+            count_error=self.metrics.count_error,
+        )
+        with self.limits.socket(visitor.client):
+            self._sockets.add(socket)
+            self.metrics.sockets_open.inc()
+            try:
+                return await socket.run(request)
+            finally:
+                self._sockets.discard(socket)
+                self.metrics.sockets_open.dec()
+
+    def drain(self) -> None:
+        """Welcome no new work; a socket closes when its streams have ended, so that its client dials a successor."""
+        self.health.is_draining = True
+        for socket in self._sockets:
+            socket.close_when_done()
+
+    async def _say_goodbye(self, app: Application) -> None:
+        self._kept.close()
+        self.drain()
+        waiting = [asyncio.create_task(socket.closed()) for socket in self._sockets]
+        if waiting:
+            await asyncio.wait(waiting, timeout=_GOODBYE_S)
+
+
+_GOODBYE_S = 2
+_SAMPLING = set(protocol.Sampling.model_fields)

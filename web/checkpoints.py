@@ -1,0 +1,135 @@
+"""The checkpoints this server can write with: their cards, sizes and curves; and what of a text they copied."""
+
+import asyncio
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from aiohttp.web import Request, Response, RouteDef, get, post
+from pydantic import BaseModel, Field
+
+from core.checkpoint import CARD, CONFIG, WEIGHTS
+from core.engines import Engines
+from core.novelty import FILE_NAME as NOVELTY
+
+from .bodies import Body, read_body, respond
+from .generation import Generations
+
+CURVE = "curve.json"
+
+
+class CheckpointView(BaseModel):
+    """A checkpoint in a list; `training` is what its config.json says: data, time, perplexities."""
+
+    name: str
+    is_default: bool
+    architecture: str
+    parameters: int
+    bytes: int
+    vocab_size: int
+    training: dict[str, Any]
+    has_novelty_index: bool
+
+
+class CheckpointDetails(CheckpointView):
+    """One checkpoint with its model card and learning curve."""
+
+    card: str
+    curve: list[dict[str, Any]]
+
+
+class CheckpointList(BaseModel):
+    """Every checkpoint, the default one first."""
+
+    checkpoints: list[CheckpointView]
+
+
+class CopiedBody(Body):
+    """A text to look for in the training books."""
+
+    text: str
+    checkpoint: str | None = Field(default=None, description="whose books; the default checkpoint's when left out")
+
+
+class SpanView(BaseModel):
+    """Characters `start` to `end` (exclusive) of the text, in Unicode code points."""
+
+    start: int
+    end: int
+
+
+class CopiedView(BaseModel):
+    """What stands word for word in the books; `spans` is null where that is not known."""
+
+    spans: list[SpanView] | None
+    share: float | None
+    longest_run: int | None
+
+
+class Checkpoints:
+    """The routes /api/checkpoints and /api/copied."""
+
+    def __init__(self, generations: Generations, *, timeout_s: float) -> None:
+        self._generations = generations
+        self._engines: Engines = generations.engines
+        self._timeout_s = timeout_s
+
+    def routes(self) -> list[RouteDef]:
+        """Return the routes, in the order of docs/protocol.md."""
+        return [
+            get("/api/checkpoints", self.list),
+            get("/api/checkpoints/{name}", self.read),
+            post("/api/copied", self.copied),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        """List the checkpoints."""
+        names = sorted(self._engines.names(), key=lambda name: (name != self._engines.default_name, name))
+        views = [CheckpointView(**await asyncio.to_thread(self._facts, name)) for name in names]
+        return respond(CheckpointList(checkpoints=views))
+
+    async def read(self, request: Request) -> Response:
+        """Return one checkpoint with its card and curve."""
+        name = self._generations.checkpoint_name(request.match_info["name"])
+        folder = self._engines.path(name)
+        facts = await asyncio.to_thread(self._facts, name)
+        card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).exists() else ""
+        curve = json.loads((folder / CURVE).read_bytes()) if (folder / CURVE).exists() else []
+        return respond(CheckpointDetails(**facts, card=card, curve=curve))
+
+    async def copied(self, request: Request) -> Response:
+        """Find what of a text stands in the books."""
+        body = await read_body(request, CopiedBody, timeout_s=self._timeout_s)
+        engine = await self._engines.get(self._generations.checkpoint_name(body.checkpoint))
+        index = engine.checkpoint.novelty
+        if index is None:
+            return respond(CopiedView(spans=None, share=None, longest_run=None))
+        spans, share, longest = await asyncio.to_thread(
+            lambda: (index.copied_spans(body.text), index.copied_share(body.text), index.longest_run(body.text))
+        )
+        views = [SpanView(start=span.start, end=span.end) for span in spans]
+        return respond(CopiedView(spans=views, share=round(share, 4), longest_run=longest))
+
+    def _facts(self, name: str) -> dict[str, Any]:
+        folder = self._engines.path(name)
+        config = json.loads((folder / CONFIG).read_bytes())
+        return {
+            "name": name,
+            "is_default": name == self._engines.default_name,
+            "architecture": config["architecture"],
+            "parameters": _count_parameters(folder / WEIGHTS),
+            "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+            "vocab_size": config["model"].get("vocab_size", 0),
+            "training": config.get("training", {}),
+            "has_novelty_index": (folder / NOVELTY).exists(),
+        }
+
+
+def _count_parameters(weights: Path) -> int:
+    """Count the numbers in a safetensors file by its header alone: eight bytes of length, then JSON."""
+    with weights.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

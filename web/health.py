@@ -1,0 +1,78 @@
+"""/healthz: is the process alive and its model loaded. /readyz: may it be sent work; if not, why."""
+
+import asyncio
+import math
+import time
+
+from aiohttp.web import Request, Response, RouteDef, get
+from pydantic import BaseModel
+
+import migrations
+from core.engine import Engine
+from core.engines import Engines
+from core.errors import FablewrightError
+from core.store import DatabaseSettings
+
+_LOOK_EVERY_S = 2  # a probe must not become a load on the database
+_PATIENCE_S = 2
+
+
+class Health(BaseModel):
+    """`problems` is empty when all is well."""
+
+    ok: bool
+    checkpoint: str
+    problems: list[str]
+
+
+class HealthChecks:
+    """The two routes. `is_draining` is set when the server has begun to shut down."""
+
+    def __init__(self, engines: Engines, database: DatabaseSettings) -> None:
+        self._engines = engines
+        self._database = database
+        self._looked_at = -math.inf
+        self._found: list[str] = []
+        self.is_draining = False
+
+    def routes(self) -> list[RouteDef]:
+        """Return the routes."""
+        return [get("/healthz", self.alive), get("/readyz", self.ready)]
+
+    async def alive(self, request: Request) -> Response:
+        """Answer 200 while the model is loaded."""
+        return self._answer(self._engine_problems())
+
+    async def ready(self, request: Request) -> Response:
+        """Answer 200 while new work is welcome."""
+        problems = self._engine_problems() + self._queue_problems() + await self._store_problems()
+        if self.is_draining:
+            problems.append("the server is shutting down")
+        return self._answer(problems)
+
+    def _answer(self, problems: list[str]) -> Response:
+        health = Health(ok=not problems, checkpoint=self._engines.default_name, problems=problems)
+        return Response(text=health.model_dump_json(), status=503 if problems else 200, content_type="application/json")
+
+    def _engine_problems(self) -> list[str]:
+        return [] if self._engines.loaded() else ["no checkpoint is loaded"]
+
+    def _queue_problems(self) -> list[str]:
+        full = [stats for stats in map(Engine.snapshot, self._engines.loaded()) if stats.waiting >= stats.queue > 0]
+        return [f"the queue of {stats.checkpoint} is full: {stats.waiting} streams wait" for stats in full]
+
+    async def _store_problems(self) -> list[str]:
+        if time.monotonic() > self._looked_at + _LOOK_EVERY_S:
+            self._looked_at = time.monotonic()
+            self._found = await self._look_at_store()
+        return self._found
+
+    async def _look_at_store(self) -> list[str]:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                is_current = await migrations.is_current(self._database)
+        except TimeoutError:
+            return ["the database does not answer"]
+        except FablewrightError as error:
+            return [str(error)]
+        return [] if is_current else ["the database is not up to date: run `python -m migrations`"]

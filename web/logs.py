@@ -1,0 +1,31 @@
+"""Process logs: one line an event, for people or, on request, as JSON for a collector. Never a prompt or a key."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+
+def set_up_logging(*, as_json: bool, level: int = logging.INFO) -> None:
+    """Send every log record to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    for_people = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if as_json else for_people)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)

@@ -1,0 +1,268 @@
+"""The OpenAI-compatible routes, so that clients people already have can write with these checkpoints.
+
+Follows OpenAI's API reference for completions, chat completions and models; what differs stands in docs/protocol.md.
+"""
+
+import asyncio
+import json
+import secrets
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from aiohttp.web import Request, Response, RouteDef, StreamResponse, get, post
+from pydantic import BaseModel
+
+from core.errors import ClosedError, GenerationError, InputError
+from core.requests import SEED_RANGE, Event, Finished, Started, Text
+
+from . import openai_bodies as bodies
+from .bodies import read_body, respond
+from .generation import Generations, Wanted
+from .openai_answers import Chat, Choice, Completions, Piece, Shape
+from .problems import RefusedError, as_json, translate
+from .settings import WebSettings
+from .streams import Opened
+from .visitors import VISITOR
+
+_DEFAULT_MAX_TOKENS = 16  # the original's, for completions
+_SEAM = "\n\n"  # between chat messages: each is a paragraph of the story
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """One request, whichever route it came by."""
+
+    body: bodies.Common
+    prompts: Sequence[str]
+    max_tokens: int | None
+    top_logprobs: int | None
+    shape: Shape
+
+
+class OpenAI:
+    """The routes under /v1."""
+
+    def __init__(self, generations: Generations, settings: WebSettings) -> None:
+        self._generations = generations
+        self._settings = settings
+
+    def routes(self) -> list[RouteDef]:
+        """Return the routes, in the order of docs/protocol.md."""
+        return [
+            post("/v1/completions", self.complete),
+            post("/v1/chat/completions", self.chat),
+            get("/v1/models", self.models),
+            get("/v1/models/{id:.+}", self.model),
+        ]
+
+    async def complete(self, request: Request) -> StreamResponse:
+        """Write on from one prompt or several."""
+        body = await read_body(request, bodies.CompletionBody, timeout_s=self._settings.request_timeout_s)
+        self._check_model(body.model)
+        shape = Completions(
+            id=f"cmpl-{uuid.uuid4().hex}",
+            model=body.model,
+            echo=bool(body.echo),
+            with_logprobs=body.logprobs is not None,
+        )
+        plan = _Plan(
+            body=body,
+            prompts=await self._prompts(body),
+            max_tokens=_DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
+            top_logprobs=body.logprobs,
+            shape=shape,
+        )
+        return await self._answer(request, plan)
+
+    async def chat(self, request: Request) -> StreamResponse:
+        """Write on from the messages' texts, joined as paragraphs; roles mean nothing to this model."""
+        body = await read_body(request, bodies.ChatBody, timeout_s=self._settings.request_timeout_s)
+        self._check_model(body.model)
+        plan = _Plan(
+            body=body,
+            prompts=[_SEAM.join(message.text for message in body.messages)],
+            max_tokens=body.max_completion_tokens or body.max_tokens,
+            top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            shape=Chat(id=f"chatcmpl-{uuid.uuid4().hex}", model=body.model, with_logprobs=bool(body.logprobs)),
+        )
+        return await self._answer(request, plan)
+
+    async def models(self, request: Request) -> Response:
+        """List the checkpoints."""
+        return respond(bodies.ModelList(data=[self._model(name) for name in self._generations.engines.names()]))
+
+    async def model(self, request: Request) -> Response:
+        """Return one checkpoint."""
+        name = request.match_info["id"]
+        self._check_model(name)
+        return respond(self._model(name))
+
+    def _model(self, name: str) -> bodies.Model:
+        return bodies.Model(id=name, created=int(self._generations.engines.path(name).stat().st_mtime))
+
+    def _check_model(self, name: str) -> None:
+        if name not in self._generations.engines.names():
+            raise RefusedError("model_not_found", f"the model {name[:60]!r} does not exist; GET /v1/models", "model")
+
+    async def _prompts(self, body: bodies.CompletionBody) -> list[str]:
+        given = body.prompt
+        if isinstance(given, str):
+            return [given]
+        if not given:
+            raise InputError("prompt must hold at least one text, got an empty list", "prompt")
+        prompts: list[str | list[int]] = [given] if isinstance(given[0], int) else given  # type: ignore[assignment]
+        tokenizer = (await self._generations.engines.get(body.model)).tokenizer
+        texts = []
+        for prompt in prompts:
+            if not isinstance(prompt, str):
+                if any(id >= tokenizer.vocab_size for id in prompt):
+                    raise InputError(f"prompt's token ids must be below {tokenizer.vocab_size}", "prompt")
+                prompt = tokenizer.decode(prompt)
+            texts.append(prompt)
+        return texts
+
+    # ---- running
+
+    async def _answer(self, request: Request, plan: _Plan) -> StreamResponse:
+        pairs = await self._open(request, plan)
+        choices = [choice for choice, _ in pairs]
+        async with aclosing(_merged(pairs)) as pieces:
+            if plan.body.stream:
+                return await self._stream(request, plan, choices, pieces)
+            async for _ in pieces:
+                pass  # each choice gathers its own text
+        return respond(plan.shape.whole(choices, _usage(choices, plan)))
+
+    async def _open(self, request: Request, plan: _Plan) -> list[tuple[Choice, Opened]]:
+        n, most = plan.body.n or 1, self._settings.max_choices
+        total = n * len(plan.prompts)
+        if total > most:
+            raise InputError(f"n times the number of prompts must be in [1, {most}], got {total}", "n")
+        self._generations.limits.spend(request[VISITOR].client, total)
+        seed = secrets.randbelow(SEED_RANGE - n) if plan.body.seed is None else plan.body.seed
+        pairs = []
+        for index in range(total):
+            prompt = plan.prompts[index // n]
+            wanted = Wanted(
+                visitor=request[VISITOR],
+                source="api",
+                prompt=prompt,
+                sampling=plan.body.sampling() | {"max_tokens": plan.max_tokens, "seed": seed + index % n},
+                checkpoint=plan.body.model,
+                top_logprobs=plan.top_logprobs,
+            )
+            opened = await self._generations.open(wanted, personal=False)
+            pairs.append((Choice(index=index, prompt=prompt, seed=opened.seed), opened))
+        return pairs
+
+    async def _stream(
+        self, request: Request, plan: _Plan, choices: Sequence[Choice], pieces: AsyncGenerator[list[Piece], None]
+    ) -> StreamResponse:
+        batch: list[Piece] = await anext(
+            pieces, []
+        )  # what is refused, is refused before the answer begins, with its own status
+        response = StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        await response.prepare(request)
+        await self._send(request, response, *filter(None, map(plan.shape.beginning, choices)))
+        try:
+            while batch:
+                await self._send(request, response, *self._chunks(plan.shape, batch))
+                batch = await anext(pieces, [])
+        except Exception as error:
+            if isinstance(error, ConnectionError):
+                raise
+            await self._write(request, response, f"data: {json.dumps(as_json(translate(error)))}\n\n")
+            return response
+        options = plan.body.stream_options
+        if options and options.include_usage:
+            await self._send(request, response, plan.shape.counts(_usage(choices, plan)))
+        await self._write(request, response, "data: [DONE]\n\n")
+        return response
+
+    def _chunks(self, shape: Shape, batch: list[Piece]) -> list[BaseModel]:
+        chunks = []
+        for piece in batch:
+            if piece.text or piece.logprobs:
+                chunks.append(shape.chunk(piece))
+            if piece.is_last:
+                chunks.append(shape.ending(piece.choice))
+        return chunks
+
+    async def _send(self, request: Request, response: StreamResponse, *chunks: BaseModel) -> None:
+        frames = (f"data: {chunk.model_dump_json()}\n\n" for chunk in chunks)
+        await self._write(request, response, "".join(frames))
+
+    async def _write(self, request: Request, response: StreamResponse, text: str) -> None:
+        try:
+            async with asyncio.timeout(self._settings.send_timeout_s):
+                await response.write(text.encode())
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the client does not read") from None
+
+
+async def _merged(pairs: Sequence[tuple[Choice, Opened]]) -> AsyncGenerator[list[Piece], None]:
+    """Run every choice at once; give what is new, joined by choice. Whatever one raises ends them all."""
+    news: asyncio.Queue[tuple[Choice, Event | Exception]] = asyncio.Queue()
+    tasks = [asyncio.create_task(_pump(choice, opened, news)) for choice, opened in pairs]
+    running = len(tasks)
+    try:
+        while running:
+            batch = [await news.get()]
+            while not news.empty():
+                batch.append(news.get_nowait())
+            pieces = _joined(batch)
+            running -= sum(piece.is_last for piece in pieces)
+            if pieces:
+                yield pieces
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(choice: Choice, opened: Opened, news: asyncio.Queue[tuple[Choice, Event | Exception]]) -> None:
+    try:
+        async with aclosing(opened.events) as events:
+            async for event in events:
+                news.put_nowait((choice, event))
+    except Exception as error:
+        news.put_nowait((choice, error))
+
+
+def _joined(batch: Sequence[tuple[Choice, Event | Exception]]) -> list[Piece]:
+    """Bring each choice up to date and return one piece for each that has something new."""
+    pieces: dict[int, Piece] = {}
+    for choice, event in batch:
+        piece = pieces.get(choice.index)
+        match event:
+            case Exception():
+                raise event
+            case Started():
+                choice.prompt_tokens = event.prompt_tokens
+                continue
+            case Text():
+                piece = piece or pieces.setdefault(choice.index, Piece(choice=choice, offset=len(choice.text)))
+                piece.text += event.text
+                piece.logprobs.extend(event.logprobs)
+                choice.text += event.text
+                choice.logprobs.extend(event.logprobs)
+            case Finished(reason="error"):
+                raise GenerationError(event.message or "the generation failed")
+            case Finished(reason="shutdown"):
+                raise ClosedError("the server is shutting down; try again")
+            case Finished():
+                piece = piece or pieces.setdefault(choice.index, Piece(choice=choice, offset=len(choice.text)))
+                piece.is_last = True
+                choice.reason = "length" if event.reason == "length" else "stop"
+                choice.prompt_tokens, choice.completion_tokens = event.prompt_tokens, event.completion_tokens
+    return list(pieces.values())
+
+
+def _usage(choices: Sequence[Choice], plan: _Plan) -> bodies.Usage:
+    read = sum(choice.prompt_tokens for choice in choices[:: plan.body.n or 1])  # once a prompt, as the original counts
+    written = sum(choice.completion_tokens for choice in choices)
+    return bodies.Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)

@@ -1,0 +1,190 @@
+"""How texts in the making become OpenAI's answers: whole or in chunks, for completions and for chat.
+
+Knows the shapes only; what runs the generations is openai.py.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pydantic import BaseModel
+
+from core.requests import TokenLogprob
+
+from . import openai_bodies as bodies
+
+
+@dataclass(slots=True, kw_only=True)
+class Choice:
+    """One text in the making."""
+
+    index: int
+    prompt: str
+    seed: int
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reason: Literal["length", "stop"] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Piece:
+    """What is new of one choice; `offset` is where it begins, in characters of the completion."""
+
+    choice: Choice
+    offset: int
+    text: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    is_last: bool = False
+
+
+class Shape(Protocol):
+    """One route's way of answering."""
+
+    def beginning(self, choice: Choice) -> BaseModel | None:
+        """Return what a stream sends of a choice before its first piece."""
+
+    def chunk(self, piece: Piece) -> BaseModel:
+        """Return what a stream sends of a piece."""
+
+    def ending(self, choice: Choice) -> BaseModel:
+        """Return what a stream sends when a choice has ended."""
+
+    def counts(self, usage: bodies.Usage) -> BaseModel:
+        """Return what a stream sends last, where usage was asked for."""
+
+    def whole(self, choices: Sequence[Choice], usage: bodies.Usage) -> BaseModel:
+        """Return the answer that is not streamed."""
+
+
+class Completions:
+    """The shape of /v1/completions."""
+
+    def __init__(self, *, id: str, model: str, echo: bool, with_logprobs: bool) -> None:
+        self._id, self._model, self._created = id, model, int(time.time())
+        self._echo = echo
+        self._with_logprobs = with_logprobs
+
+    def beginning(self, choice: Choice) -> BaseModel | None:
+        """Send the prompt first where it was asked back."""
+        return self._answer(bodies.CompletionChoice(text=choice.prompt, index=choice.index)) if self._echo else None
+
+    def chunk(self, piece: Piece) -> BaseModel:
+        """Send the new text."""
+        logprobs = self._logprobs(piece.choice, piece.logprobs, piece.offset)
+        return self._answer(bodies.CompletionChoice(text=piece.text, index=piece.choice.index, logprobs=logprobs))
+
+    def ending(self, choice: Choice) -> BaseModel:
+        """Send the reason, with no text."""
+        return self._answer(
+            bodies.CompletionChoice(text="", index=choice.index, finish_reason=choice.reason, seed=choice.seed)
+        )
+
+    def counts(self, usage: bodies.Usage) -> BaseModel:
+        """Send the usage, with no choices."""
+        return bodies.Completion(id=self._id, model=self._model, created=self._created, choices=[], usage=usage)
+
+    def whole(self, choices: Sequence[Choice], usage: bodies.Usage) -> BaseModel:
+        """Put every text together."""
+        finished = [
+            bodies.CompletionChoice(
+                text=choice.prompt + choice.text if self._echo else choice.text,
+                index=choice.index,
+                logprobs=self._logprobs(choice, choice.logprobs, 0),
+                finish_reason=choice.reason,
+                seed=choice.seed,
+            )
+            for choice in choices
+        ]
+        return bodies.Completion(id=self._id, model=self._model, created=self._created, choices=finished, usage=usage)
+
+    def _answer(self, choice: bodies.CompletionChoice) -> BaseModel:
+        return bodies.Completion(id=self._id, model=self._model, created=self._created, choices=[choice])
+
+    def _logprobs(
+        self, choice: Choice, tokens: Sequence[TokenLogprob], offset: int
+    ) -> bodies.CompletionLogprobs | None:
+        if not self._with_logprobs:
+            return None
+        offsets = []
+        at = len(choice.prompt) + offset
+        for token in tokens:
+            offsets.append(at)
+            at += len(token.text)
+        return bodies.CompletionLogprobs(
+            tokens=[token.text for token in tokens],
+            token_logprobs=[token.logprob for token in tokens],
+            top_logprobs=[{token.text: token.logprob} | dict(token.top) for token in tokens],
+            text_offset=offsets,
+        )
+
+
+class Chat:
+    """The shape of /v1/chat/completions."""
+
+    def __init__(self, *, id: str, model: str, with_logprobs: bool) -> None:
+        self._id, self._model, self._created = id, model, int(time.time())
+        self._with_logprobs = with_logprobs
+
+    def beginning(self, choice: Choice) -> BaseModel | None:
+        """Say who writes."""
+        delta = bodies.ChatDelta(role="assistant", content="")
+        return self._answer(bodies.ChatChunkChoice(index=choice.index, delta=delta))
+
+    def chunk(self, piece: Piece) -> BaseModel:
+        """Send the new text."""
+        delta = bodies.ChatDelta(content=piece.text)
+        logprobs = self._logprobs(piece.logprobs)
+        return self._answer(bodies.ChatChunkChoice(index=piece.choice.index, delta=delta, logprobs=logprobs))
+
+    def ending(self, choice: Choice) -> BaseModel:
+        """Send the reason, with no text."""
+        return self._answer(
+            bodies.ChatChunkChoice(
+                index=choice.index, delta=bodies.ChatDelta(), finish_reason=choice.reason, seed=choice.seed
+            )
+        )
+
+    def counts(self, usage: bodies.Usage) -> BaseModel:
+        """Send the usage, with no choices."""
+        return bodies.ChatChunk(id=self._id, model=self._model, created=self._created, choices=[], usage=usage)
+
+    def whole(self, choices: Sequence[Choice], usage: bodies.Usage) -> BaseModel:
+        """Put every text together."""
+        finished = [
+            bodies.ChatChoice(
+                index=choice.index,
+                message=bodies.ChatAnswer(content=choice.text),
+                logprobs=self._logprobs(choice.logprobs),
+                finish_reason=choice.reason or "stop",
+                seed=choice.seed,
+            )
+            for choice in choices
+        ]
+        return bodies.ChatCompletion(
+            id=self._id, model=self._model, created=self._created, choices=finished, usage=usage
+        )
+
+    def _answer(self, choice: bodies.ChatChunkChoice) -> BaseModel:
+        return bodies.ChatChunk(id=self._id, model=self._model, created=self._created, choices=[choice])
+
+    def _logprobs(self, tokens: Iterable[TokenLogprob]) -> bodies.ChatLogprobs | None:
+        if not self._with_logprobs:
+            return None
+        return bodies.ChatLogprobs(
+            content=[
+                bodies.ChatTokenLogprob(
+                    token=token.text,
+                    logprob=token.logprob,
+                    bytes=list(token.text.encode()),
+                    top_logprobs=[_alternative(*pair) for pair in token.top],
+                )
+                for token in tokens
+            ]
+        )
+
+
+def _alternative(text: str, logprob: float) -> bodies.ChatTopLogprob:
+    return bodies.ChatTopLogprob(token=text, logprob=logprob, bytes=list(text.encode()))

@@ -1,0 +1,134 @@
+"""Runs the server: opens what it needs, listens, and on SIGTERM finishes what it has begun before it leaves.
+
+SIGHUP looks for changed checkpoints and swaps them in; streams that run keep the one they began with.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+from aiohttp.web import AppRunner, SockSite
+
+import migrations
+from core.config import Config
+from core.engine import EngineSettings
+from core.engines import CheckpointSettings, Engines
+from core.errors import FablewrightError
+from core.requests import Limits, SamplingDefaults
+from core.store import DatabaseSettings, Store
+from core.writer import Writer
+
+from .app import Web
+from .listen import address_of, bind, handing_over, refuse_public, take_over
+from .settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+_KEEPALIVE_S = 75  # also how long a connection may stay silent before its first request
+_GOODBYE_S = 5
+
+
+async def serve(config: Config, settings: WebSettings, *, replace: bool = False) -> None:
+    """Serve until told to stop. Raises FablewrightError where it cannot begin."""
+    refuse_public(settings)
+    listeners, taken_over = take_over(settings.handover_socket) if replace else (bind(settings), None)
+    await migrations.upgrade(DatabaseSettings.read(config))
+    async with Store.open(config) as store, open_engines(config) as engines:
+        await engines.get()  # a checkpoint that cannot be used is told now, not to the first visitor
+        web = Web(
+            settings,
+            engines=engines,
+            writer=Writer(engines, store),
+            store=store,
+            database=DatabaseSettings.read(config),
+            defaults=config.table("sampling", SamplingDefaults),
+            request_limits=config.table("limits", Limits),
+        )
+        stop = asyncio.Event()
+        with _signals(stop, config, engines):
+            runner = AppRunner(
+                web.app,
+                handle_signals=False,
+                handler_cancellation=True,
+                keepalive_timeout=_KEEPALIVE_S,
+                access_log=None,
+                shutdown_timeout=_GOODBYE_S,
+            )
+            await runner.setup()
+            try:
+                sites = [SockSite(runner, listener) for listener in listeners]
+                for site in sites:
+                    await site.start()
+                if taken_over:
+                    taken_over()
+                async with handing_over(settings.handover_socket, listeners, stop.set):
+                    _announce(listeners, engines)
+                    await stop.wait()
+                await _drain(web, sites, engines)
+            finally:
+                await runner.cleanup()
+
+
+def open_engines(config: Config) -> Engines:
+    """Return the engines that `config` asks for, to be entered."""
+    return Engines(
+        config.table("checkpoint", CheckpointSettings),
+        config.table("engine", EngineSettings),
+        config.table("limits", Limits),
+    )
+
+
+async def _drain(web: Web, sites: list[SockSite], engines: Engines) -> None:
+    log.info("leaving: streams that run may finish")
+    _tell_systemd("STOPPING=1")
+    web.drain()
+    for site in sites:
+        await site.stop()
+    await asyncio.gather(*(engine.close() for engine in engines.loaded()))
+
+
+def _announce(listeners: list[socket.socket], engines: Engines) -> None:
+    addresses = ", ".join(address_of(listener) for listener in listeners)
+    print(f"Fablewright writes on {addresses} with the checkpoint {engines.default_name}; Ctrl-C stops it", flush=True)
+    _tell_systemd(f"READY=1\nMAINPID={os.getpid()}")
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event, config: Config, engines: Engines) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    swaps: set[asyncio.Task[None]] = set()
+
+    def swap() -> None:
+        swaps.add(task := asyncio.create_task(_swap(config, engines)))
+        task.add_done_callback(swaps.discard)
+
+    handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: swap}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+async def _swap(config: Config, engines: Engines) -> None:
+    """Load the checkpoint that config.toml names now, changed or not; one that cannot be used changes nothing."""
+    try:
+        wanted = Config(config.path).table("checkpoint", CheckpointSettings).name or engines.default_name
+        await engines.swap(wanted)
+        log.info("checkpoint swapped: name=%s", wanted)
+    except FablewrightError as error:
+        log.error("checkpoint not swapped, the old one goes on: error=%s", error)
+
+
+def _tell_systemd(state: str) -> None:
+    """Follow sd_notify(3), where systemd asked for it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
+            channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
