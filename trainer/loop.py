@@ -180,7 +180,10 @@ class Loop:
         )
         if is_best:
             self.best = validation.loss
-            if distributed.rank() == 0:
+        if distributed.rank() == 0:
+            lines = "".join(json.dumps(point) + "\n" for point in self.history)
+            self._folder.with_name("history.jsonl").write_text(lines, encoding="utf-8")  # for whoever watches the run
+            if is_best:
                 self._on_best(validation)
 
     def _is_hopeless(self) -> bool:

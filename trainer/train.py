@@ -79,7 +79,9 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         plan = wishes.fixed()
     else:
         corpus_bytes = sum(len(text.encode()) for text in split.train + pretrain)
-        flops = measure_flops(device, bfloat16=args.bfloat16, processes=distributed.world_size())
+        flops = measure_flops(
+            device, bfloat16=args.bfloat16, processes=distributed.world_size(), now=CLOCKS[args.clock]
+        )
         plan = make_plan(wishes, corpus_bytes=corpus_bytes, seconds=60 * args.minutes, flops=flops)
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
