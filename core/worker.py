@@ -188,8 +188,8 @@ class Worker:
                     self._remember(stream)
             rows = [stream for stream in rows if stream.is_prefilling]
         for stream in self._running:
-            if stream.is_read_only and not stream.is_prefilling:
-                self._finish(stream, "length")
+            if stream.over and not stream.is_prefilling:
+                self._finish(stream, stream.over)
         return has_worked
 
     def _decode(self) -> bool:
