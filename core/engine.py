@@ -10,7 +10,7 @@ import os
 import weakref
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,6 +41,10 @@ class EngineSettings(BaseModel):
     prefill_chunk: int = Field(default=16, ge=1)
     state_cache_mb: int = Field(default=64, ge=0)
     shutdown_grace_s: float = Field(default=10.0, ge=0)
+    backend: Literal["local", "ray"] = "local"
+    ray_address: str = "auto"
+    ray_min_replicas: int = Field(default=1, ge=1)
+    ray_max_replicas: int = Field(default=4, ge=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,6 +95,11 @@ class Engine:
         if len(self._open) >= self.settings.slots + self.settings.queue:
             raise BusyError(f"all {self.settings.slots} slots are taken and {self.settings.queue} streams are waiting")
         return self._open_stream(request)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether streams can still be written."""
+        return self._worker is not None and self._worker.is_alive and not self._is_closed
 
     async def export_state(self, text: str) -> bytes:
         """The state of a story after `text`, a few kilobytes, to go on from with `GenerationRequest.state`."""

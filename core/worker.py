@@ -93,6 +93,11 @@ class Worker:
         """Begin to run streams."""
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def submit(self, stream: Stream) -> None:
         """Take in a stream; its events follow."""
         self._submitted.append(stream)

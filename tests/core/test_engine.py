@@ -259,7 +259,9 @@ async def test_the_state_of_a_text_goes_on_like_the_text(engine: Engine, tiny: C
     assert len(state) < 4000
 
 
-@pytest.mark.parametrize("asked", [{}, {"stop": [" the "], "max_tokens": 60}, {"repetition_penalty": 1.3}, {"max_tokens": 3}])
+@pytest.mark.parametrize(
+    "asked", [{}, {"stop": [" the "], "max_tokens": 60}, {"repetition_penalty": 1.3}, {"max_tokens": 3}]
+)
 async def test_a_text_goes_on_from_any_of_its_tokens(engine: Engine, asked: dict[str, Any]) -> None:
     events = [event async for event in engine.generate(request(pace=500, **asked))]
     texts, finished = [event for event in events if isinstance(event, Text)], events[-1]
