@@ -71,6 +71,7 @@ class RemoteEngine:
         """`redeploy` replaces replicas that run by new ones, one by one, for a checkpoint that has changed."""
         self.name = checkpoint.name
         self.checkpoint = checkpoint
+        self.tokenizer = checkpoint.tokenizer
         self.settings = settings
         self._redeploy = redeploy
         self._limits = limits or Limits()
