@@ -4,6 +4,7 @@ Layout of the ids: `document_id`, the first book, `document_id`, the second book
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class TextCounts:
 def count_text(text: str) -> tuple[int, int]:
     """Words and bytes of a text."""
     return len(text.split()), len(text.encode())
+
+
+def bounded_exp(value: float) -> float:
+    """exp without overflow: a hopeless model's perplexity is capped, so that JSON can hold it."""
+    return math.exp(min(value, 700.0))
 
 
 def write_ids(path: Path, texts: Iterable[str], tokenizer: Tokenizer) -> TextCounts:

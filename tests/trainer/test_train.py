@@ -82,6 +82,9 @@ def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, 
     assert training["plan"]["hidden_size"] == 24
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert "python -m trainer train" in card
+    assert training["results"]["test"]["bits_per_byte"] > 0
+    assert f"| test | {training['results']['test']['bits_per_byte']:.4f} |" in card
+    assert "> Once upon a time" in card
 
 
 def test_text_after_a_fresh_state_is_predicted_about_as_well_as_text_deep_in_a_book(
