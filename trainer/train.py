@@ -157,7 +157,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         batches,
         settings,
         Clock(steps=args.steps, minutes=args.minutes, now=CLOCKS[args.clock]),
-        lanes=batches.lanes,
+        lanes=batches.lanes // distributed.world_size(),
         folder=out / "resume",
         validate=lambda: validate(model, data, "valid", bfloat16=args.bfloat16),
         on_best=on_best,
