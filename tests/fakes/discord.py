@@ -126,6 +126,7 @@ class FakeDiscord:
         person: Person,
         channel: Channel,
         command: str,
+        /,
         *,
         age_s: float = 0.0,
         checked: bool = True,

@@ -37,6 +37,8 @@ TOKEN_LIFE_S = 15 * 60.0
 PREFIX = "/api/v10"
 COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
 
+BODY = web.RequestKey("body", object)
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -105,7 +107,7 @@ class Rest:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             at, path = time.perf_counter(), request.path.removeprefix(PREFIX)
-            request["body"] = await _read_body(request)
+            request[BODY] = await _read_body(request)
             fault = self.discord.limits.fault_for(request.method, path)
             if fault is not None and fault.delay_s:
                 await asyncio.sleep(fault.delay_s)
@@ -115,7 +117,7 @@ class Rest:
                 response = json_response(error.body, status=error.status)
             if fault is not None and fault.after and fault.status:
                 response = json_response({"code": 0, "message": "lost"}, status=fault.status)
-            self.requests.append(Request(request.method, path, request["body"], response.status, at))
+            self.requests.append(Request(request.method, path, request[BODY], response.status, at))
             await self.discord.notify()
             return response
 
@@ -168,13 +170,21 @@ class Rest:
         return json_response(list(self.discord.commands.values()))
 
     async def _put_commands(self, request: web.Request) -> web.Response:
-        commands = request["body"]
+        commands = request[BODY]
         errors = {str(index): problem for index, command in enumerate(commands) if (problem := _check_command(command))}
         if errors:
             raise ApiError(400, 50035, "Invalid Form Body", errors)
         application_id = str(self.discord.application_id)
-        common = {"application_id": application_id, "version": "1", "default_member_permissions": None}
-        self.discord.commands = {command["name"]: common | command | {"id": str(snowflake())} for command in commands}
+        common = {
+            "application_id": application_id,
+            "version": "1",
+            "default_member_permissions": None,
+            "description": "",
+        }
+        self.discord.commands = {
+            command["name"]: common | {"default_member_permissions": None} | command | {"id": str(snowflake())}
+            for command in commands
+        }
         return json_response(list(self.discord.commands.values()))
 
     # -- interactions ------------------------------------------------------------------------------------------------
@@ -188,7 +198,7 @@ class Rest:
             raise ApiError(*ALREADY_ACKNOWLEDGED)
         if waited_s > ACKNOWLEDGE_S:
             raise ApiError(*UNKNOWN_INTERACTION)
-        body = request["body"]
+        body = request[BODY]
         message = await self._respond(interaction, body)
         interaction.response, interaction.acknowledged_after_s = body, waited_s
         interaction.acknowledged.set()
@@ -238,7 +248,7 @@ class Rest:
         raise ApiError(*UNKNOWN_MESSAGE)
 
     async def _post_followup(self, request: web.Request) -> web.Response:
-        interaction, data = self._webhook(request), request["body"]
+        interaction, data = self._webhook(request), request[BODY]
         original = interaction.original
         if original is not None and original.is_loading and not original.is_deleted:
             _check_message(data)
@@ -253,7 +263,7 @@ class Rest:
         return json_response(self._webhook_message(request).as_json())
 
     async def _patch_webhook_message(self, request: web.Request) -> web.Response:
-        message, data = self._webhook_message(request), request["body"]
+        message, data = self._webhook_message(request), request[BODY]
         _check_message(data, partly=True)
         await self._change(message, data)
         return json_response(message.as_json())
@@ -284,7 +294,7 @@ class Rest:
         channel = self._channel(request)
         if not channel.bot_permissions & SEND_MESSAGES:
             raise ApiError(*MISSING_PERMISSIONS)
-        message = self._new_message(channel, None, request["body"])
+        message = self._new_message(channel, None, request[BODY])
         await self.discord.announce("MESSAGE_CREATE", message)
         return json_response(message.as_json())
 
@@ -292,7 +302,7 @@ class Rest:
         return json_response(self._channel_message(request).as_json())
 
     async def _patch_message(self, request: web.Request) -> web.Response:
-        message, data = self._channel_message(request), request["body"]
+        message, data = self._channel_message(request), request[BODY]
         if message.author is not self.discord.bot:
             raise ApiError(*OTHERS_MESSAGE)
         _check_message(data, partly=True)
