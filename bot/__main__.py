@@ -1,0 +1,95 @@
+"""`python -m bot`: opens everything the bot needs, connects it to Discord, and closes it all in order."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import discord
+
+import migrations
+from core.config import Config
+from core.engine import EngineSettings
+from core.engines import CheckpointSettings, Engines
+from core.errors import ConfigError, FablewrightError
+from core.requests import Limits, SamplingDefaults
+from core.store import DatabaseSettings, Store
+from core.writer import Writer
+
+from .client import Fablewright
+from .settings import TOKEN, Addresses, BotSettings
+
+log = logging.getLogger(__name__)
+
+GUIDANCE = f"""\
+{TOKEN} is not set. The bot needs the token of a Discord application:
+  1. Open https://discord.com/developers/applications, press New Application, then open its page Bot.
+  2. Press Reset Token and copy the token. It is a secret: it goes into the environment, into no file of this project.
+  3. Run: {TOKEN}=your-token make bot
+docs/discord.md goes on from there, to the link that adds the bot to a server."""
+REFUSED = (
+    f"Discord refused the token in {TOKEN}. Reset it at https://discord.com/developers/applications and try again."
+)
+
+
+def main() -> int:
+    """Run the bot until it is told to stop; 2 where it lacks what it needs to start."""
+    argparse.ArgumentParser(prog="python -m bot", description=__doc__.split("\n")[0]).parse_args()
+    token = os.environ.get(TOKEN, "").strip()
+    if not token:
+        print(GUIDANCE, file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        Addresses.read().apply()
+        asyncio.run(run(token))
+    except discord.LoginFailure:
+        print(REFUSED, file=sys.stderr)
+        return 2
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except FablewrightError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def run(token: str) -> None:
+    """Run the bot until a signal stops it."""
+    async with opened(Config()) as client:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lambda: loop.create_task(client.close()))
+        await client.start(token)
+
+
+@contextlib.asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Fablewright]:
+    """Open store, engines and writer, and give a client among them that is not connected yet."""
+    settings = config.table("bot", BotSettings)
+    defaults, limits = config.table("sampling", SamplingDefaults), config.table("limits", Limits)
+    checkpoints = config.table("checkpoint", CheckpointSettings)
+    engine_settings = config.table("engine", EngineSettings)
+    await migrations.upgrade(DatabaseSettings.read(config))
+    async with (
+        Store.open(config) as store,
+        Engines(checkpoints, engine_settings, limits) as engines,
+        Fablewright(
+            store=store,
+            engines=engines,
+            writer=Writer(engines, store),
+            settings=settings,
+            defaults=defaults,
+            limits=limits,
+        ) as client,
+    ):
+        yield client
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The client: everything it needs is handed to it, ready; it wires commands, buttons and forms to the storyteller."""
+
+import asyncio
+import logging
+from typing import Any
+
+import discord
+from discord import app_commands
+
+from core.checkpoint import CARD
+from core.engines import Engines
+from core.requests import Limits, SamplingDefaults
+from core.store import Store
+from core.writer import Writer
+
+from . import settings_modal
+from .buttons import StoryButton, story_buttons
+from .command_sync import sync_if_changed
+from .commands import Decision, all_commands
+from .replies import NO_MENTIONS, explain
+from .settings import BotSettings
+from .storyteller import Storyteller
+
+log = logging.getLogger(__name__)
+
+
+class Fablewright(discord.AutoShardedClient):
+    """The bot. It asks for the least intent that works: servers and channels, no messages."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        engines: Engines,
+        writer: Writer,
+        settings: BotSettings,
+        defaults: SamplingDefaults,
+        limits: Limits,
+    ) -> None:
+        super().__init__(
+            intents=discord.Intents(guilds=True),
+            allowed_mentions=NO_MENTIONS,
+            max_messages=None,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            chunk_guilds_at_startup=False,
+        )
+        self.store, self.settings, self.defaults = store, settings, defaults
+        self._engines = engines
+        self.storyteller = Storyteller(
+            self,
+            writer=writer,
+            store=store,
+            settings=settings,
+            defaults=defaults,
+            limits=limits,
+            buttons=story_buttons,
+            copied_share=self._copied_share,
+        )
+        self.tree = _Tree(
+            self,
+            allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
+            allowed_contexts=app_commands.AppCommandContext(guild=True, dm_channel=True, private_channel=True),
+        )
+        self._recovering: asyncio.Task[None] | None = None
+
+    async def setup_hook(self) -> None:
+        """Prepare between logging in and connecting."""
+        self.add_dynamic_items(StoryButton, Decision)
+        for command in all_commands(self.settings):
+            self.tree.add_command(command)
+        await sync_if_changed(self.tree, self.store)
+        self._recovering = asyncio.create_task(self.storyteller.recover(), name="recover")
+
+    async def on_ready(self) -> None:
+        log.info("ready user=%s servers=%d shards=%s", self.user, len(self.guilds), self.shard_count)
+
+    async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
+        """Take filled-in forms: discord.py would know only those it has shown since it started."""
+        if interaction.type is discord.InteractionType.modal_submit:
+            await settings_modal.answer(interaction, self.storyteller)
+
+    async def close(self) -> None:
+        """Interrupt what is being written, show so, and leave."""
+        if self._recovering is not None:
+            self._recovering.cancel()
+        await self.storyteller.close()
+        await super().close()
+
+    def checkpoint_names(self) -> list[str]:
+        """Return the models to choose from."""
+        return sorted(self._engines.names())
+
+    async def checkpoint_for(self, interaction: discord.Interaction[Any]) -> str:
+        """Return the name of the model that writes where the interaction came from."""
+        guild_key = self.storyteller.guild_key(interaction)
+        values = await self.store.settings.get("guild", guild_key) if guild_key else {}
+        return values.get("checkpoint") or self._engines.default_name
+
+    def model_card(self, name: str) -> str:
+        """Return the text of a model's card. Reads a file: call it in a thread."""
+        card = self._engines.path(name) / CARD
+        return card.read_text(encoding="utf-8") if card.exists() else f"The model {name} has no card."
+
+    async def _copied_share(self, name: str | None, text: str) -> float | None:
+        """Return how much of a text stands in the books its model learnt from; None where that is not known."""
+        novelty = (await self._engines.get(name)).checkpoint.novelty
+        return None if novelty is None else await asyncio.to_thread(novelty.copied_share, text)
+
+
+class _Tree(app_commands.CommandTree[Fablewright]):
+    """Explains every error to the person who met it."""
+
+    async def on_error(
+        self, interaction: discord.Interaction[Fablewright], error: app_commands.AppCommandError, /
+    ) -> None:
+        if interaction.type is discord.InteractionType.application_command:
+            await explain(interaction, error)
+        else:
+            log.warning("autocomplete failed error=%s", error)

@@ -1,0 +1,79 @@
+"""`/my-data`: all that is kept of a user, to take away or to delete."""
+
+import gzip
+import io
+import json
+import re
+from typing import TYPE_CHECKING, Any, Self
+
+import discord
+from discord import app_commands
+
+from ..replies import NO_MENTIONS, RefusedError, explain, tell
+
+if TYPE_CHECKING:
+    from ..client import Fablewright
+
+QUESTION = (
+    "This deletes every story, setting and log row that is kept of you, at once and for good. Messages in Discord "
+    "stay, but their buttons stop working. Delete it all?"
+)
+
+my_data = app_commands.Group(name="my-data", description="All that is kept of you: take it away or delete it.")
+
+
+@my_data.command(name="export", description="Get all that is kept of you as a file.")
+async def export(interaction: "discord.Interaction[Fablewright]") -> None:
+    await interaction.response.defer(ephemeral=True)
+    client = interaction.client
+    kept = await client.store.privacy.export(client.storyteller.user_key(interaction))
+    content, name = json.dumps(kept, indent=2, ensure_ascii=False).encode(), "fablewright-my-data.json"
+    if len(content) > interaction.filesize_limit:
+        content, name = gzip.compress(content), name + ".gz"
+    if len(content) > interaction.filesize_limit:
+        raise RefusedError("What is kept of you is larger than Discord lets me send. Ask whoever runs me for it.")
+    await interaction.followup.send(
+        "This is all that is kept of you.",
+        file=discord.File(io.BytesIO(content), filename=name),
+        ephemeral=True,
+        allowed_mentions=NO_MENTIONS,
+    )
+
+
+@my_data.command(name="delete", description="Delete all that is kept of you.")
+async def delete(interaction: "discord.Interaction[Fablewright]") -> None:
+    view = discord.ui.View(timeout=None)
+    view.add_item(Decision("delete")).add_item(Decision("keep"))
+    await tell(interaction, QUESTION, view=view)
+
+
+class Decision(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], template=r"my-data:(?P<what>delete|keep)"):
+    """The answer to the question; only who asked sees it."""
+
+    def __init__(self, what: str) -> None:
+        label, style = {
+            "delete": ("Delete it all", discord.ButtonStyle.danger),
+            "keep": ("Keep it", discord.ButtonStyle.secondary),
+        }[what]
+        super().__init__(discord.ui.Button(label=label, style=style, custom_id=f"my-data:{what}"))
+        self.what = what
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: discord.ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["what"])
+
+    async def callback(self, interaction: "discord.Interaction[Fablewright]") -> None:  # type: ignore[override]
+        client = interaction.client
+        try:
+            await interaction.response.defer()
+            text = "Nothing was deleted."
+            if self.what == "delete":
+                user_key = client.storyteller.user_key(interaction)
+                await client.storyteller.forget(user_key)
+                rows = await client.store.privacy.delete(user_key)
+                text = f"Everything that was kept of you is deleted ({rows} rows)."
+            await interaction.edit_original_response(content=text, view=None, allowed_mentions=NO_MENTIONS)
+        except Exception as error:  # the border to the person who pressed
+            await explain(interaction, error)

@@ -1,0 +1,79 @@
+"""What people are told, for their eyes only: a plain sentence with what to do, never a stack trace.
+
+The bot's one translation of errors; anything unexpected gets a reference that stands in the log beside the trace.
+"""
+
+import logging
+import secrets
+from typing import Any
+
+import discord
+from discord import app_commands
+
+from core.errors import BusyError, ClosedError, FablewrightError, InputError, StoreError
+
+log = logging.getLogger(__name__)
+
+NO_MENTIONS = discord.AllowedMentions.none()
+UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED = 10062, 40060
+
+_ADVICE: tuple[tuple[type[FablewrightError], str], ...] = (
+    (BusyError, " Please try again in a minute."),
+    (ClosedError, " I am being restarted; please try again in a minute."),
+    (StoreError, " My memory cannot be reached at the moment; please try again in a minute."),
+)
+_WORDS = {"max_tokens": "length"}  # the name people know a setting by
+
+
+class RefusedError(FablewrightError):
+    """Somebody may not do this here, or cannot now; the message says what to do instead."""
+
+    code = "refused"
+
+
+async def tell(interaction: discord.Interaction[Any], text: str, **rest: Any) -> None:
+    """Say something that only the person who asked sees."""
+    try:
+        if interaction.response.is_done():
+            await interaction.followup.send(text, ephemeral=True, allowed_mentions=NO_MENTIONS, **rest)
+        else:
+            await interaction.response.send_message(text, ephemeral=True, allowed_mentions=NO_MENTIONS, **rest)
+    except discord.HTTPException as error:
+        log.warning("cannot answer an interaction error=%s", error)
+
+
+async def explain(interaction: discord.Interaction[Any], error: BaseException) -> None:
+    """Tell the person why what they asked for did not happen."""
+    while isinstance(error, app_commands.CommandInvokeError):
+        error = error.original
+    if isinstance(error, discord.HTTPException) and error.code == UNKNOWN_INTERACTION:
+        log.warning("an interaction was answered too late")  # Discord has told the person already
+        return
+    await tell(interaction, sentence(error))
+
+
+def sentence(error: BaseException) -> str:
+    """Put an error into words for the person who met it; log it under a reference where it is nobody's input."""
+    if isinstance(error, FablewrightError):
+        text = str(error)
+        if isinstance(error, InputError) and error.field in _WORDS:
+            text = text.replace(error.field, _WORDS[error.field])
+        text = text[:1].upper() + text[1:]
+        text += "" if text.endswith((".", "!", "?")) else "."
+        return text[:1800] + next((advice for kind, advice in _ADVICE if isinstance(error, kind)), "")
+    if isinstance(error, app_commands.MissingPermissions):
+        return "You need the permission Manage Server for this. Ask a moderator to do it."
+    if isinstance(error, app_commands.NoPrivateMessage):
+        return "This works in a server only."
+    if isinstance(error, app_commands.TransformerError):
+        return f"“{error.value}” does not fit here. Choose from the list Discord offers."[:1800]
+    if isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):
+        return "I have been updated since. Reload Discord (Ctrl+R) and try again."
+    return f"Something went wrong on my side. If it happens again, tell whoever runs me this: {reference_of(error)}"
+
+
+def reference_of(error: BaseException) -> str:
+    """Log an unexpected error and return the reference it is logged under."""
+    reference = secrets.token_hex(4)
+    log.error("unexpected error reference=%s", reference, exc_info=error)
+    return f"reference {reference}"

@@ -1,0 +1,356 @@
+"""Begins stories, goes on with them, takes steps back: what commands and buttons ask for, under the server's rules.
+
+Every generation goes the way of all borders, through `core.writer`; this module decides whether it may, acknowledges in
+time, and hands the stream to a live reply.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import discord
+
+from core.errors import ClosedError
+from core.requests import GenerationRequest, Limits, SamplingDefaults
+from core.store import Store
+from core.writer import Writer
+
+from . import notes
+from .live_reply import LiveReply, contents
+from .places import DeletedError, OutOfReachError, Place, StoryMessages
+from .replies import ALREADY_ACKNOWLEDGED, RefusedError, sentence, tell
+from .rules import ServerRules, Usage
+from .sampling import generation_request
+from .settings import BotSettings
+from .story import INTERRUPTED, RUNNING, SOURCE, Stories, Story, kept
+from .stream import Stream
+
+log = logging.getLogger(__name__)
+
+BEGIN_S = 0.4  # how long an acknowledgement waits for the engine, so that a refusal can be told in private
+FINISH_S = 1.5  # how long a press waits for a story that has just ended to be kept
+
+Interaction = discord.Interaction[Any]
+Acknowledge = Callable[[], Awaitable[None]]
+CopiedShare = Callable[[str | None, str], Awaitable[float | None]]
+
+
+@dataclass(slots=True)
+class _Telling:
+    """A story being written; no stream and no task yet means that it is about to begin."""
+
+    story: Story
+    stream: Stream | None = None
+    task: asyncio.Task[None] | None = None
+
+
+class Storyteller:
+    """All stories of the bot."""
+
+    def __init__(
+        self,
+        client: discord.Client,
+        *,
+        writer: Writer,
+        store: Store,
+        settings: BotSettings,
+        defaults: SamplingDefaults,
+        limits: Limits,
+        buttons: Callable[[Story], discord.ui.View],
+        copied_share: CopiedShare,
+    ) -> None:
+        self.stories = Stories(store)
+        self._client, self._writer, self._store = client, writer, store
+        self._settings, self._defaults, self._limits = settings, defaults, limits
+        self._buttons, self._copied_share = buttons, copied_share
+        self._usage = Usage(self._count_today)
+        self._running: dict[str, _Telling] = {}
+        self._is_closing = False
+
+    # ---- what people ask for
+
+    async def begin(
+        self,
+        interaction: Interaction,
+        prompt: str,
+        *,
+        is_private: bool = False,
+        shown_from: int = 0,
+        seed: int | None = None,
+        **asked: float | None,
+    ) -> None:
+        """Answer a command with a new story."""
+        rules = await self._rules(interaction, is_private=is_private)
+        story = Story(
+            user_key=self.user_key(interaction),
+            guild_key=self.guild_key(interaction),
+            prompt=prompt,
+            shown_from=shown_from,
+            place=Place.of(interaction, is_private=is_private),
+            asked={name: value for name, value in asked.items() if value is not None},
+        )
+
+        async def acknowledge() -> None:
+            message_id = await _defer(interaction, is_private=is_private)
+            story.place.message_ids, story.place.token_ids = [message_id], [message_id]
+            await kept(self.stories.create(story))
+
+        await self._write(interaction, story, rules, acknowledge, seed=seed)
+
+    async def go_on(self, interaction: Interaction, story_id: str, *, again: bool = False) -> None:
+        """Write on below a story, or write its last continuation `again`."""
+        story = await self._own_story(interaction, story_id)
+        rules = await self._rules(interaction, is_private=story.place.is_private)
+        seed = story.asked.pop("seed", None)
+
+        async def acknowledge() -> None:
+            await interaction.response.defer()
+            story.place.with_token(interaction)
+
+        await self._write(interaction, story, rules, acknowledge, seed=seed, again=again)
+
+    async def undo(self, interaction: Interaction, story_id: str) -> None:
+        """Take a story back to before its last continuation."""
+        story = await self._own_story(interaction, story_id)
+        shown = contents(story, notes.standing(story))
+        await interaction.response.defer()
+        place = story.place.with_token(interaction)
+        story = await self.stories.step_back(story)
+        story.place = place
+        await self._show(story, shown, interaction.followup)
+
+    async def stop(self, interaction: Interaction, story_id: str) -> None:
+        """End the writing of a story, or put right a message whose story is not being written any more."""
+        telling = self._running.get(story_id)
+        if telling is not None and telling.stream is not None and not telling.stream.is_over:
+            self._refuse_others(interaction, telling.story)
+            await interaction.response.defer()
+            await telling.stream.stop()
+            return
+        story = await self._own_story(interaction, story_id)
+        await interaction.response.defer()
+        story.place.with_token(interaction)
+        await self._show(story, [], interaction.followup)
+
+    async def own_settings(self, interaction: Interaction, story_id: str) -> Story:
+        """Return a story whose settings the person may change."""
+        return await self._own_story(interaction, story_id, anywhere=True)
+
+    async def change_settings(self, interaction: Interaction, story_id: str, asked: dict[str, Any]) -> None:
+        """Set what the next continuations of a story get. Raises InputError out of range."""
+        story = await self._own_story(interaction, story_id, anywhere=True)
+        rules = await self._rules(interaction, is_private=story.place.is_private)
+        story.asked = {name: value for name, value in asked.items() if value is not None}
+        await self._request(story, story.text, rules, seed=None)
+        await self.stories.save_details(story)
+
+    async def forget(self, user_key: str) -> None:
+        """Stop whatever a user is having written."""
+        await self._end(
+            [telling for telling in self._running.values() if telling.story.user_key == user_key], "cancelled"
+        )
+
+    # ---- a stop and a start of the bot
+
+    async def close(self) -> None:
+        """Interrupt every story and show so, within the grace that config.toml gives."""
+        self._is_closing = True
+        await self._end(list(self._running.values()), "shutdown")
+
+    async def recover(self) -> None:
+        """Mark the stories that a bot now gone was writing, and offer Continue under them."""
+        for story_id in await self._store.stories.running(SOURCE):
+            try:
+                story = await self.stories.load(story_id)
+                if story_id in self._running:
+                    continue
+                story.reason = INTERRUPTED
+                await self._show(story, [])
+                await self.stories.mark(story)
+                log.info("interrupted story recovered story=%s", story_id)
+            except Exception:  # one lost message must not keep the others from being put right
+                log.exception("an interrupted story could not be shown story=%s", story_id)
+
+    # ---- within
+
+    def user_key(self, interaction: Interaction) -> str:
+        """Return the opaque key of the person who asks."""
+        return self._store.opaque.key("user", interaction.user.id)
+
+    def guild_key(self, interaction: Interaction) -> str | None:
+        """Return the opaque key of the server, or None outside of servers."""
+        return self._store.opaque.key("guild", interaction.guild_id) if interaction.guild_id else None
+
+    async def _rules(self, interaction: Interaction, *, is_private: bool) -> ServerRules:
+        guild_key = self.guild_key(interaction)
+        values = await self._store.settings.get("guild", guild_key) if guild_key else {}
+        rules = ServerRules.read(values, self._settings)
+        rules.check_place(interaction, is_private=is_private)
+        rules.check_person(interaction)
+        return rules
+
+    async def _own_story(self, interaction: Interaction, story_id: str, *, anywhere: bool = False) -> Story:
+        await self._finish_telling(interaction, story_id)
+        story = await self.stories.load(story_id)
+        self._refuse_others(interaction, story)
+        pressed = interaction.message.id if interaction.message else None
+        if not anywhere and pressed not in story.place.message_ids[-1:]:
+            raise RefusedError("This story goes on in another message. Use the buttons under its last one.")
+        return story
+
+    def _refuse_others(self, interaction: Interaction, story: Story) -> None:
+        if story.user_key != self.user_key(interaction):
+            raise RefusedError("Only the author of a story can use its buttons. Begin your own with /write.")
+
+    async def _finish_telling(self, interaction: Interaction, story_id: str) -> None:
+        """Wait for the last saves of a story whose writing is over. Raises RefusedError while it is not."""
+        telling = self._running.get(story_id)
+        if telling is not None:
+            self._refuse_others(interaction, telling.story)
+            if telling.task is not None and telling.stream is not None and telling.stream.is_over:
+                await asyncio.wait({telling.task}, timeout=FINISH_S)
+        self._refuse_running(story_id)
+
+    def _refuse_running(self, story_id: str) -> None:
+        if story_id in self._running:
+            raise RefusedError("This story is still being written. Press Stop first, or wait for its end.")
+
+    async def _end(self, tellings: list[_Telling], reason: str) -> None:
+        """End stories for `reason`, and wait until they say so, within the grace that config.toml gives."""
+        await asyncio.gather(*(telling.stream.stop(reason) for telling in tellings if telling.stream))
+        tasks = {telling.task for telling in tellings if telling.task}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._settings.restart_grace_s)
+            for task in late:
+                task.cancel()
+
+    async def _request(self, story: Story, prompt: str, rules: ServerRules, *, seed: Any) -> GenerationRequest:
+        resolved = await self._store.settings.resolve(user_key=story.user_key, guild_key=story.guild_key)
+        asked = story.asked if seed is None else story.asked | {"seed": seed}
+        return generation_request(
+            prompt,
+            defaults=self._defaults,
+            limits=self._limits,
+            pace=self._settings.pace,
+            resolved=resolved,
+            asked=asked,
+            rules=rules,
+        )
+
+    async def _write(
+        self,
+        interaction: Interaction,
+        story: Story,
+        rules: ServerRules,
+        acknowledge: Acknowledge,
+        *,
+        seed: Any,
+        again: bool = False,
+    ) -> None:
+        """Begin to write a story's next step; acknowledged once the engine has taken it, told in a task of its own."""
+        if self._is_closing:
+            raise ClosedError("No story can be begun now.")
+        self._refuse_running(story.id)
+        telling = self._running[story.id] = _Telling(story)
+        try:
+            shown = contents(story, notes.standing(story))
+            stream = await self._begin_stream(story, rules, seed=seed, again=again)
+            try:
+                await acknowledge()
+            except BaseException:
+                await stream.stop()
+                raise
+        except BaseException:
+            del self._running[story.id]
+            raise
+        story.begin_step(again=again)
+        messages = StoryMessages(self._client, story.place, shown, interaction.followup)
+        telling.stream = stream
+        telling.task = asyncio.create_task(self._tell(interaction, story, stream, messages), name=f"story {story.id}")
+
+    async def _begin_stream(self, story: Story, rules: ServerRules, *, seed: Any, again: bool) -> Stream:
+        """Hand a story's text to the writer. Raises what the server's rules or the writer refuse it for."""
+        request = await self._request(story, story.text_before(again=again), rules, seed=seed)
+        await self._usage.take(story.user_key, story.guild_key, rules)
+        events = self._writer.write(
+            request,
+            source=SOURCE,
+            user_key=story.user_key,
+            guild_key=story.guild_key,
+            checkpoint=rules.checkpoint,
+            keep_text=rules.logs_prompts,
+        )
+        stream = Stream(events, seed=request.sampling.seed)
+        try:
+            await stream.begun(BEGIN_S)
+        except BaseException:
+            self._usage.give_back(story.user_key, story.guild_key)
+            raise
+        return stream
+
+    async def _tell(self, interaction: Interaction, story: Story, stream: Stream, messages: StoryMessages) -> None:
+        """Show a story while it is written; whatever becomes of its messages, the stream ends and the story is kept."""
+        reply = LiveReply(
+            story,
+            stream,
+            messages,
+            interval_s=self._settings.edit_interval_s,
+            buttons=self._buttons,
+            update=self._update,
+        )
+        try:
+            await reply.run()
+        except DeletedError:
+            await stream.stop("deleted")
+            await kept(self.stories.delete(story.id))
+        except OutOfReachError:
+            await tell(interaction, "I may no longer write in this channel. Your story is kept: try Continue later.")
+        except Exception as error:  # a task's border
+            await tell(interaction, sentence(error))
+        finally:
+            await stream.stop("shutdown")
+            if stream.reason != "deleted":
+                await self._update(story, stream)
+            del self._running[story.id]
+
+    async def _update(self, story: Story, stream: Stream) -> None:
+        """Bring a story up to what its stream has written, and keep it."""
+        story.step, story.seed, story.tokens = stream.text, stream.seed, stream.tokens
+        story.reason = stream.reason or RUNNING
+        if stream.is_over and "copied" not in story.facts:
+            copied = await self._copied_share(stream.checkpoint, stream.text)
+            story.facts = {"tokens_per_s": stream.tokens_per_s, "copied": copied}
+        await kept(self.stories.save_step(story, stream))
+        await kept(self.stories.save_details(story))
+
+    async def _show(self, story: Story, shown: list[str], followup: discord.Webhook | None = None) -> None:
+        """Make a story's messages say how it stands; `shown` is what they say now, as far as it is known."""
+        messages = StoryMessages(self._client, story.place, shown, followup)
+        try:
+            await messages.show(contents(story, notes.standing(story)), self._buttons(story))
+        except DeletedError:
+            await kept(self.stories.delete(story.id))
+        except OutOfReachError:
+            log.warning("a story is out of reach story=%s", story.id)
+        else:
+            await kept(self.stories.save_details(story))
+
+    async def _count_today(self, user_key: str, guild_key: str | None) -> int:
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return await self._store.log.count(user_key=user_key, guild_key=guild_key, since=midnight)
+
+
+async def _defer(interaction: Interaction, *, is_private: bool) -> int:
+    """Acknowledge a command and return the id of the message that will hold its answer."""
+    try:
+        response = await interaction.response.defer(ephemeral=is_private, thinking=True)
+    except discord.HTTPException as error:
+        if error.code != ALREADY_ACKNOWLEDGED:  # Discord did it, its answer got lost, and discord.py asked again
+            raise
+    else:
+        if response is not None and response.message_id is not None:
+            return response.message_id
+    return (await interaction.original_response()).id

@@ -1,0 +1,152 @@
+"""The real process, `python -m bot`: how it starts, how it stops, and what a restart in mid-story does."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.bot.watching import small_print, stands, told, words
+from tests.fakes.discord import FakeDiscord
+from tests.fakes.discord_world import Channel, Person
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def environment(fake: FakeDiscord, config_file: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "FABLEWRIGHT_CONFIG": str(config_file),
+        "FABLEWRIGHT_BOT__PACE": "10",
+        "DISCORD_TOKEN": fake.token,
+        "DISCORD_API_URL": fake.api_url,
+        "DISCORD_GATEWAY_URL": fake.gateway_url,
+    }
+
+
+@contextlib.asynccontextmanager
+async def process(environment: dict[str, str], fake: FakeDiscord) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the bot until it is connected; killed at the end if it still runs."""
+    identified = len(fake.gateway.identifies)
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bot", env=environment, cwd=ROOT, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await fake.until(lambda: len(fake.gateway.identifies) > identified, timeout_s=60)
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
+
+
+async def output(environment: dict[str, str]) -> tuple[int, str]:
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bot", env=environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await running.communicate()
+    return running.returncode or 0, errors.decode()
+
+
+async def test_without_a_token_it_says_how_to_get_one(environment: dict[str, str]) -> None:
+    code, errors = await output({name: value for name, value in environment.items() if name != "DISCORD_TOKEN"})
+    assert code == 2
+    assert errors.startswith("DISCORD_TOKEN is not set.")
+    assert "https://discord.com/developers/applications" in errors
+
+
+async def test_a_token_that_discord_refuses_is_told(environment: dict[str, str]) -> None:
+    code, errors = await output(environment | {"DISCORD_TOKEN": "wrong"})
+    assert code == 2
+    assert "Discord refused the token in DISCORD_TOKEN" in errors
+    assert "Traceback" not in errors
+
+
+async def test_one_address_alone_is_refused(environment: dict[str, str], fake: FakeDiscord) -> None:
+    """Otherwise the token would go to the real gateway."""
+    del environment["DISCORD_GATEWAY_URL"]
+    code, errors = await output(environment)
+    assert code == 2
+    assert "DISCORD_GATEWAY_URL is not set" in errors
+    assert fake.rest.requests == []
+
+
+async def test_commands_are_sent_only_when_they_changed(
+    environment: dict[str, str], fake: FakeDiscord, channel: Channel
+) -> None:
+    for _ in range(2):
+        async with process(environment, fake):
+            pass
+    assert len(fake.requests("PUT", "/commands")) == 1
+    assert sorted(fake.commands) == [
+        "Continue this",
+        "about",
+        "my-data",
+        "privacy",
+        "server-settings",
+        "settings",
+        "write",
+    ]
+    async with process(environment | {"FABLEWRIGHT_BOT__LONGEST": "500"}, fake):
+        pass
+    assert len(fake.requests("PUT", "/commands")) == 2
+
+
+async def test_it_asks_for_no_intent_but_guilds(
+    environment: dict[str, str], fake: FakeDiscord, channel: Channel
+) -> None:
+    async with process(environment, fake):
+        assert [identify["intents"] for identify in fake.gateway.identifies] == [1]
+
+
+async def test_a_story_killed_midway_says_so_after_the_restart_and_goes_on(
+    environment: dict[str, str], fake: FakeDiscord, channel: Channel, ada: Person
+) -> None:
+    async with process(environment, fake) as running:
+        public = await fake.slash(ada, channel, "write", prompt="Once upon a time", length=500)
+        private = await fake.slash(ada, channel, "write", prompt="The sea", length=500, private=True)
+        for asked in (public, private):
+            await fake.until(lambda asked=asked: asked.original and len(asked.original.edited_at) >= 3)
+        running.kill()
+        await running.wait()
+    shown = [words(asked.reply) for asked in (public, private)]
+    async with process(environment, fake):
+        for asked, before in zip((public, private), shown, strict=True):
+            message = await stands(fake, asked)
+            assert small_print(message).endswith("interrupted by a restart: press Continue")
+            assert words(message).startswith(before)
+            await fake.press(ada, message, "Continue")
+            await fake.until(lambda message=message: "Stop" in message.buttons)
+            await fake.press(ada, message, "Stop")
+            await stands(fake, asked)
+            assert words(message).startswith(before)
+
+
+async def test_a_story_stopped_with_the_process_says_so_at_once(
+    environment: dict[str, str], fake: FakeDiscord, channel: Channel, ada: Person
+) -> None:
+    async with process(environment, fake) as running:
+        asked = await fake.slash(ada, channel, "write", prompt="Once upon a time", length=500)
+        await fake.until(lambda: asked.original and "Stop" in asked.original.buttons)
+        running.send_signal(signal.SIGTERM)
+        message = await stands(fake, asked)
+        assert small_print(message).endswith("interrupted by a restart: press Continue")
+        assert await running.wait() == 0
+
+
+async def test_what_is_asked_of_a_form_of_before_the_restart_is_answered(
+    environment: dict[str, str], fake: FakeDiscord, channel: Channel, ada: Person
+) -> None:
+    async with process(environment, fake):
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=3)
+        form = await fake.press(ada, await stands(fake, asked), "Settings")
+        await fake.until(lambda: form.response)
+    async with process(environment, fake):
+        assert "Saved" in await told(fake, await fake.submit(form, seed="5"))

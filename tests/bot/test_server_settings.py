@@ -1,0 +1,127 @@
+"""What moderators decide holds for everybody in their server."""
+
+import pytest
+
+from bot.client import Fablewright
+from tests.bot.watching import RunningBot, small_print, stands, told
+from tests.fakes.discord import FakeDiscord
+from tests.fakes.discord_world import Channel, Person
+
+
+@pytest.fixture
+def mo(fake: FakeDiscord) -> Person:
+    return fake.moderator("Mo")
+
+
+async def test_only_moderators_may_change_them(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
+) -> None:
+    answer = await told(fake, await fake.slash(ada, channel, "server-settings limits", quota=1))
+    assert answer == "You need the permission Manage Server for this. Ask a moderator to do it."
+
+
+async def test_a_closed_channel_sends_people_to_an_open_one(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    other = fake.channel(channel.guild, "open")
+    await told(fake, await fake.slash(mo, channel, "server-settings channel", channel=other, allowed=True))
+    answer = await told(fake, await fake.slash(ada, channel, "write", prompt="Once"))
+    assert answer == f"Stories are not written in this channel. Go to <#{other.id}>."
+    await stands(fake, await fake.slash(ada, other, "write", prompt="Once", length=5))
+    await told(fake, await fake.slash(mo, channel, "server-settings channel", channel=other, allowed=False))
+    await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+
+
+async def test_a_role_can_be_asked_for(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, eve: Person, mo: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    channel.guild.roles[4242] = "writers"
+    ada.role_ids = (4242,)
+    async with running_bot():
+        await told(fake, await fake.slash(mo, channel, "server-settings role", role=4242, allowed=True))
+        answer = await told(fake, await fake.slash(eve, channel, "write", prompt="Once"))
+        assert answer.startswith("In this server only <@&4242> may write stories.")
+        await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+
+
+async def test_a_spent_quota_says_when_to_come_back(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, eve: Person, mo: Person, channel: Channel
+) -> None:
+    await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+    await told(fake, await fake.slash(mo, channel, "server-settings limits", quota=2))
+    message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+    answer = await told(fake, await fake.press(ada, message, "Continue"))
+    assert answer.startswith("You have written 2 times in this server today, and 2 a day are allowed.")
+    await stands(fake, await fake.slash(eve, channel, "write", prompt="Once", length=5))
+
+
+async def test_the_quota_is_remembered_over_a_restart(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, mo: Person, channel: Channel
+) -> None:
+    async with running_bot():
+        await told(fake, await fake.slash(mo, channel, "server-settings limits", quota=1))
+        message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+    async with running_bot():
+        assert "1 a day are allowed" in await told(fake, await fake.press(ada, message, "Continue"))
+
+
+async def test_many_presses_at_one_instant_do_not_slip_past_the_quota(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    await told(fake, await fake.slash(mo, channel, "server-settings limits", quota=3))
+    asked = [await fake.slash(ada, channel, "write", prompt="Once", length=5) for _ in range(8)]
+    await fake.until(lambda: all(one.messages and not one.messages[-1].is_loading for one in asked))
+    assert sum(not one.messages[-1].is_ephemeral for one in asked) == 3
+
+
+async def test_a_cooldown_says_how_long(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    await told(fake, await fake.slash(mo, channel, "server-settings limits", cooldown=600.0))
+    await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+    answer = await told(fake, await fake.slash(ada, channel, "write", prompt="Once"))
+    assert answer.startswith("In this server you may write every 600 s. Wait ")
+
+
+async def test_longest_bounds_what_is_asked_and_what_is_not(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    await told(fake, await fake.slash(mo, channel, "server-settings limits", longest=6))
+    answer = await told(fake, await fake.slash(ada, channel, "write", prompt="Once", length=7))
+    assert answer == "Length must be at most 6 here, got 7. Choose a smaller one."
+    message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once"))
+    assert " · 6 tokens" in small_print(message)
+
+
+async def test_the_servers_defaults_lie_under_ones_own(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, eve: Person, mo: Person, channel: Channel
+) -> None:
+    await told(fake, await fake.slash(mo, channel, "server-settings defaults", length=4))
+    await told(fake, await fake.slash(ada, channel, "settings set", length=9))
+    assert " · 9 tokens" in small_print(await stands(fake, await fake.slash(ada, channel, "write", prompt="Once")))
+    assert " · 4 tokens" in small_print(await stands(fake, await fake.slash(eve, channel, "write", prompt="Once")))
+
+
+async def test_the_model_is_chosen_from_a_list(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    typed = await fake.autocomplete(mo, channel, "server-settings checkpoint", "name", "ti")
+    await fake.until(lambda: typed.response)
+    assert [choice["value"] for choice in typed.choices] == ["tiny"]
+    answer = await told(fake, await fake.slash(mo, channel, "server-settings checkpoint", name="huge"))
+    assert answer == "There is no model “huge”. Choose one of tiny."
+    assert "model: tiny" in await told(fake, await fake.slash(mo, channel, "server-settings checkpoint", name="tiny"))
+    await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+
+
+async def test_all_can_be_shown_and_taken_back(
+    fake: FakeDiscord, bot: Fablewright, mo: Person, channel: Channel
+) -> None:
+    await told(fake, await fake.slash(mo, channel, "server-settings limits", quota=5, longest=100, cooldown=2.5))
+    shown = await told(fake, await fake.slash(mo, channel, "server-settings show"))
+    assert "longest continuation: 100 tokens\n- cooldown: 2.5 s\n- daily quota: 5" in shown
+    await told(fake, await fake.slash(mo, channel, "server-settings reset", name="daily_quota"))
+    assert "daily quota: no limit" in await told(fake, await fake.slash(mo, channel, "server-settings show"))
+    await told(fake, await fake.slash(mo, channel, "server-settings reset"))
+    assert "longest continuation: 2000" in await told(fake, await fake.slash(mo, channel, "server-settings show"))

@@ -1,0 +1,37 @@
+"""How tests wait for and read what the bot shows."""
+
+import contextlib
+from collections.abc import Callable
+
+from bot.client import Fablewright
+from bot.escaping import unescape
+from tests.fakes.discord import FakeDiscord
+from tests.fakes.discord_world import Interaction, Message
+
+RunningBot = Callable[..., contextlib.AbstractAsyncContextManager[Fablewright]]
+
+
+async def stands(fake: FakeDiscord, asked: Interaction, *, timeout_s: float = 20.0) -> Message:
+    """Wait until a story stands, its buttons under its last message, and return that."""
+    await fake.until(lambda: asked.messages and "Continue" in asked.messages[-1].buttons, timeout_s=timeout_s)
+    return asked.messages[-1]
+
+
+async def told(fake: FakeDiscord, asked: Interaction) -> str:
+    """Wait for the answer that only the person who asked sees, and return it."""
+
+    def answers() -> list[Message]:
+        return [message for message in asked.messages if message.is_ephemeral and not message.is_loading]
+
+    await fake.until(answers)
+    return answers()[-1].content
+
+
+def words(message: Message) -> str:
+    """Return a message without its small print, its marks and its bold."""
+    body = message.content.rpartition("\n-# ")[0] if "\n-# " in message.content else message.content
+    return unescape(body.replace("**", ""))
+
+
+def small_print(message: Message) -> str:
+    return message.content.rpartition("\n-# ")[2]
