@@ -8,6 +8,7 @@ from aiohttp.web import Request, Response, RouteDef, get
 from pydantic import BaseModel
 
 import migrations
+from core.engine import Engine
 from core.engines import Engines
 from core.errors import FablewrightError
 from core.store import DatabaseSettings
@@ -57,8 +58,7 @@ class HealthChecks:
         return [] if self._engines.loaded() else ["no checkpoint is loaded"]
 
     def _queue_problems(self) -> list[str]:
-        looks = [engine.snapshot() for engine in self._engines.loaded()]
-        full = [stats for stats in looks if stats.waiting >= stats.queue > 0]
+        full = [stats for stats in map(Engine.snapshot, self._engines.loaded()) if stats.waiting >= stats.queue > 0]
         return [f"the queue of {stats.checkpoint} is full: {stats.waiting} streams wait" for stats in full]
 
     async def _store_problems(self) -> list[str]:

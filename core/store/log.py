@@ -184,13 +184,18 @@ class Log:
     async def _write(self, batch: _Batch) -> None:
         if self._away_since is None:
             try:
-                return _tell(batch, await self._to_database([row for row, _ in batch]))
+                refused = await self._to_database([row for row, _ in batch])
+                return _tell(batch, refused)
             except StoreError as error:
                 self._leave(error)
-        async with self._spool_lock:
-            if self._away_since is not None:
-                return await self._to_spool([(row, kept) for row, kept in batch if kept is not None])
-        return await self._write(batch)  # the database came back just now
+        finished: _Batch = [(row, kept) for row, kept in batch if kept is not None]
+        try:
+            await self._to_spool([row for row, _ in finished])
+        except StoreError as error:
+            log.error("log rows not kept: rows=%d reason=%s", len(finished), error)
+            _tell(finished, dict.fromkeys(_ids(finished), error))
+        else:
+            _tell(finished)
 
     async def _to_database(self, rows: list[Row]) -> dict[str, StoreError]:
         """Write rows, the last of each request; return those the database refuses, which must not take others along."""
@@ -221,18 +226,12 @@ class Log:
         self._commits += 1
         self._commit_s += time.monotonic() - began
 
-    async def _to_spool(self, finished: _Batch) -> None:
-        """Keep finished rows on disk. What only began is not kept: nobody was told anything about it."""
-        if not finished:
+    async def _to_spool(self, rows: list[Row]) -> None:
+        if not rows:
             return
-        try:
-            await asyncio.to_thread(self._spool.append, [_to_json(row) for row, _ in finished])
-        except StoreError as error:
-            log.error("log rows not kept: rows=%d reason=%s", len(finished), error)
-            _tell(finished, dict.fromkeys(_ids(finished), error))
-        else:
-            self._spooled_rows += len(finished)
-            _tell(finished)
+        async with self._spool_lock:
+            await asyncio.to_thread(self._spool.append, [_to_json(row) for row in rows])
+        self._spooled_rows += len(rows)
 
     def _leave(self, error: StoreError) -> None:
         log.warning("database away: %s; finished rows go to the spool %s", error, self._spool.path)
@@ -251,7 +250,7 @@ class Log:
                 replayed = await self._replay(self._spool, replayed)
                 async with self._spool_lock:
                     if self._spool.used_bytes == replayed:
-                        self._spool.clear()  # not in a thread, which would go on beside a log that is being closed
+                        await asyncio.to_thread(self._spool.clear)
                         log.info("database back: spooled_bytes=%d replayed", replayed)
                         self._away_since = None
                         return
