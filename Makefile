@@ -5,7 +5,7 @@ PORT ?= 8080
 BIN := .venv/bin
 PIN := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: serve bot setup test check format bench test-faults audit lock clean
+.PHONY: serve bot setup test check format bench test-faults test-cluster audit lock clean
 
 serve: setup ## open http://127.0.0.1:8080
 	$(BIN)/python -m web serve --port $(PORT)
@@ -31,7 +31,11 @@ bench: .venv/.developing ## prints tables; nothing is asserted about time
 	$(BIN)/python -m tests.benchmarks
 
 test-faults: .venv/.developing ## kills, starves and floods real processes
-	$(BIN)/python -m pytest -m faults tests/faults
+	FAULTS=full $(BIN)/python -m pytest -s -m faults tests/faults
+
+test-cluster: .venv/.developing ## replicas on a Ray cluster of four nodes, all on this machine
+	$(PIN) $(BIN)/pip install --quiet --editable ".[cluster]"
+	$(BIN)/python -m pytest -m cluster
 
 audit: .venv/.developing ## known vulnerabilities in the pinned packages
 	$(BIN)/pip-audit --progress-spinner off

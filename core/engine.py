@@ -10,7 +10,7 @@ import os
 import weakref
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ from .checkpoint import Checkpoint
 from .decoder import Decoder, Precision
 from .errors import BusyError, CheckpointError, ClosedError
 from .generation import Generation
-from .requests import Finished, GenerationRequest, Limits, SamplingDefaults, SamplingParams
+from .requests import Finished, FinishReason, GenerationRequest, Limits, SamplingDefaults, SamplingParams
 from .state_cache import StateCache
 from .stream import Stream, TextWriter
 from .stream_state import StreamState
@@ -41,6 +41,10 @@ class EngineSettings(BaseModel):
     prefill_chunk: int = Field(default=16, ge=1)
     state_cache_mb: int = Field(default=64, ge=0)
     shutdown_grace_s: float = Field(default=10.0, ge=0)
+    backend: Literal["local", "ray"] = "local"
+    ray_address: str = "auto"
+    ray_min_replicas: int = Field(default=1, ge=1)
+    ray_max_replicas: int = Field(default=4, ge=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,12 +94,17 @@ class Engine:
         self._limits.check(request)
         if len(self._open) >= self.settings.slots + self.settings.queue:
             raise BusyError(f"all {self.settings.slots} slots are taken and {self.settings.queue} streams are waiting")
-        return self._open_stream(request, is_read_only=False)
+        return self._open_stream(request)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether streams can still be written."""
+        return self._worker is not None and self._worker.is_alive and not self._is_closed
 
     async def export_state(self, text: str) -> bytes:
         """The state of a story after `text`, a few kilobytes, to go on from with `GenerationRequest.state`."""
         params = SamplingParams(**SamplingDefaults().model_dump(), seed=0)
-        generation = self._open_stream(GenerationRequest(prompt=text, sampling=params), is_read_only=True)
+        generation = self._open_stream(GenerationRequest(prompt=text, sampling=params), over="length")
         async for _ in generation:
             pass
         return generation.export_state()
@@ -155,14 +164,14 @@ class Engine:
             deliver=self._deliver_soon,
         )
 
-    def _open_stream(self, request: GenerationRequest, *, is_read_only: bool) -> Generation:
+    def _open_stream(self, request: GenerationRequest, *, over: FinishReason | None = None) -> Generation:
         assert self._worker is not None
         restored = None if request.state is None else self._unpack(request.state)
         stream = Stream(
             request=request,
             restored=restored,
             writer=TextWriter(self.tokenizer, request.sampling.stop),
-            is_read_only=is_read_only,
+            over=over,
         )
         generation = Generation(stream, self._worker, lambda: self.fingerprint)
         self._open.add(stream)

@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict
 from .checkpoint import CONFIG, load_checkpoint
 from .engine import Engine, EngineSettings
 from .errors import CheckpointError, InputError
+from .remote import RemoteEngine
 from .requests import Limits
 
 log = logging.getLogger(__name__)
 
+AnyEngine = Engine | RemoteEngine
 SHIPPED = Path(__file__).parent / "checkpoints"
 
 
@@ -43,7 +45,7 @@ class Engines:
         self._checkpoints = checkpoints
         self._settings = settings or EngineSettings()
         self._limits = limits or Limits()
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, AnyEngine] = {}
         self._default = checkpoints.name
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -75,11 +77,11 @@ class Engines:
         """The folder of a checkpoint that `names` gives."""
         return self._paths()[name]
 
-    def loaded(self) -> list[Engine]:
+    def loaded(self) -> list[AnyEngine]:
         """The engines that are running, for metrics."""
         return list(self._engines.values())
 
-    async def get(self, name: str | None = None) -> Engine:
+    async def get(self, name: str | None = None) -> AnyEngine:
         """The engine of a checkpoint, loaded if need be. Raises InputError where no checkpoint has this name."""
         name = name or self.default_name
         if name in self._engines:
@@ -89,10 +91,10 @@ class Engines:
                 self._engines[name] = await self._load(name)
             return self._engines[name]
 
-    async def swap(self, name: str) -> Engine:
+    async def swap(self, name: str) -> AnyEngine:
         """Load a checkpoint (again), make it the default, and let older streams finish where they are."""
         async with self._loading:
-            fresh = await self._load(name)
+            fresh = await self._load(name, is_swap=True)
             old, self._engines[name] = self._engines.get(name), fresh
             self._default = name
         if old is not None:
@@ -101,12 +103,14 @@ class Engines:
             retiring.add_done_callback(self._retiring.discard)
         return fresh
 
-    async def _load(self, name: str) -> Engine:
+    async def _load(self, name: str, *, is_swap: bool = False) -> AnyEngine:
         path = self._paths().get(name)
         if path is None:
             raise InputError(f"checkpoint must be one of {', '.join(self.names())}, got {name!r}", "checkpoint")
         checkpoint = await asyncio.to_thread(load_checkpoint, path)
         log.info("checkpoint_loaded name=%s path=%s", name, path)
+        if self._settings.backend == "ray":
+            return await RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap).__aenter__()
         return await Engine(checkpoint, self._settings, self._limits).__aenter__()
 
     def _paths(self) -> dict[str, Path]:

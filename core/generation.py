@@ -82,7 +82,8 @@ class Generation:
             parts.append(self._events.popleft())  # type: ignore[arg-type]
         if len(parts) > 1:
             logprobs = tuple(logprob for part in parts for logprob in part.logprobs)
-            text = Text(text="".join(x.text for x in parts), tokens=sum(x.tokens for x in parts), logprobs=logprobs)
+            ids = tuple(id for part in parts for id in part.ids)
+            text = Text(text="".join(x.text for x in parts), tokens=len(ids), logprobs=logprobs, ids=ids)
         was_paused = self._stream.unread >= UNREAD_TOKENS
         self._stream.consumed += text.tokens
         if was_paused:

@@ -118,7 +118,8 @@ class GenerationRequest:
 
     `pace` is in tokens per second, 0 = as fast as the engine can. `top_logprobs` asks for that many alternatives per
     token, None for no log probabilities at all. `state` is an exported stream to go on from; `prompt` is then only the
-    text that came after it.
+    text that came after it. `given` are the first tokens of the answer where they are known already, because another
+    machine gave them before it failed: they count as written, and the events begin after them.
     """
 
     prompt: str
@@ -126,6 +127,7 @@ class GenerationRequest:
     pace: float = 0.0
     top_logprobs: int | None = None
     state: bytes | None = None
+    given: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -167,11 +169,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """New text, made of `tokens` tokens. Joining every `text` gives exactly the completion."""
+    """New text, made of `tokens` tokens, which are `ids`. Joining every `text` gives exactly the completion."""
 
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ class Stream:
     request: GenerationRequest
     restored: StreamState | None
     writer: TextWriter
-    is_read_only: bool = False  # read the prompt, write nothing: only the state after it is wanted
+    over: FinishReason | None = None  # read everything, write nothing: the text is whole, or only the state is wanted
     tokens: list[int] = field(default_factory=list)  # prompt and text; after a restore its last tokens and what follows
     fed: int = 0  # how many of `tokens` the network has read
     offset: int = 0  # how many tokens of the story came before `tokens`
@@ -97,11 +97,14 @@ class Stream:
         self.prompt_tokens = len(ids)
         if self.restored is None:
             self.tokens = [tokenizer.document_id, *ids]
-            return
-        recent = self.restored.recent
-        self.tokens, self.offset, self.fed = [*recent, *ids], self.restored.offset, len(recent) - 1
-        if not ids:
-            _prime(self.writer, tokenizer, recent)
+        else:
+            recent = self.restored.recent
+            self.tokens, self.offset, self.fed = [*recent, *ids], self.restored.offset, len(recent) - 1
+            if not ids:
+                _prime(self.writer, tokenizer, recent)
+        for id in self.request.given:
+            self.over = self.accept(id, None)
+        self._texts, self._tokens_pending, self.consumed = [], 0, self.generated
 
     @property
     def is_prefilling(self) -> bool:
@@ -133,6 +136,9 @@ class Stream:
             return "stop"
         return "length" if self.generated >= self.request.sampling.max_tokens else None
 
+    def _pending_ids(self) -> tuple[int, ...]:
+        return tuple(self.tokens[len(self.tokens) - self._tokens_pending :])
+
     def export(self) -> StreamState | None:
         """What it takes to go on from here; None unless the stream ended right after a token that it showed."""
         if self.final_state is None or self.fed != len(self.tokens) - 1 or self.writer.is_stopped:
@@ -150,7 +156,7 @@ class Stream:
         text = "".join(self._texts)
         if not text and not self._logprobs:
             return []
-        event = Text(text=text, tokens=self._tokens_pending, logprobs=tuple(self._logprobs))
+        event = Text(text=text, tokens=self._tokens_pending, logprobs=tuple(self._logprobs), ids=self._pending_ids())
         self._texts, self._tokens_pending, self._logprobs = [], 0, []
         return [event]
 
@@ -159,7 +165,7 @@ class Stream:
         self._texts.append(self.writer.flush())
         events = self.take_text()
         if self._tokens_pending:  # the last tokens had no text to show
-            events.append(Text(text="", tokens=self._tokens_pending))
+            events.append(Text(text="", tokens=self._tokens_pending, ids=self._pending_ids()))
             self._tokens_pending = 0
         first, created = self.first_token_at, self.created_at
         events.append(

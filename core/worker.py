@@ -93,6 +93,11 @@ class Worker:
         """Begin to run streams."""
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def submit(self, stream: Stream) -> None:
         """Take in a stream; its events follow."""
         self._submitted.append(stream)
@@ -188,8 +193,8 @@ class Worker:
                     self._remember(stream)
             rows = [stream for stream in rows if stream.is_prefilling]
         for stream in self._running:
-            if stream.is_read_only and not stream.is_prefilling:
-                self._finish(stream, "length")
+            if stream.over and not stream.is_prefilling:
+                self._finish(stream, stream.over)
         return has_worked
 
     def _decode(self) -> bool:

@@ -15,6 +15,7 @@ _COMMANDS = {
     "eval": "evaluate.evaluate",
     "compare": "compare.compare",
     "sampling": "choose_sampling.sampling",
+    "tune": "tune.tune",
     "floors": "commands.floors",
     "index": "commands.index",
     "fetch": "commands.fetch",
@@ -62,6 +63,9 @@ def _add_experiments(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     compare = commands.add_parser("compare", help="train several presets for equal processor time and report")
     compare.add_argument("plan", metavar="PLAN.toml")
     compare.add_argument("--report-only", action="store_true", help="write the report from what is there")
+    tune = commands.add_parser("tune", help="search for better options with Optuna; resumable, several workers")
+    tune.add_argument("plan", metavar="SEARCH.toml")
+    tune.add_argument("--trials", type=int, default=20, help="how many this worker tries")
     floors = commands.add_parser("floors", help="what n-grams and compressors make of a text")
     floors.add_argument("training", help="the text they have read")
     floors.add_argument("texts", nargs="+", metavar="TEXT")

@@ -76,10 +76,24 @@ class Single:
 
 
 class Batches:
-    """Fills windows (T, B) of inputs and targets from the lanes' segments."""
+    """Fills windows (T, B) of inputs and targets from the lanes' segments.
 
-    def __init__(self, ids: dict[str, Ids], source: Mixture | Single, *, lanes: int, document_id: int) -> None:
+    Where several processes train together, each fills all lanes and takes every `stride`-th: so the lanes read the same
+    whatever the number of processes.
+    """
+
+    def __init__(
+        self,
+        ids: dict[str, Ids],
+        source: Mixture | Single,
+        *,
+        lanes: int,
+        document_id: int,
+        offset: int = 0,
+        stride: int = 1,
+    ) -> None:
         self._ids, self._source, self._document_id = ids, source, document_id
+        self._taken = slice(offset, None, stride)
         self.lanes = lanes
         self._rests: list[tuple[str, int, int]] = [("target", 0, 0)] * lanes
 
@@ -90,7 +104,8 @@ class Batches:
         targets = np.empty((lanes, steps), np.int64)
         for lane in range(lanes):
             self._fill(lane, inputs[lane], targets[lane], progress)
-        return torch.from_numpy(inputs).t().contiguous(), torch.from_numpy(targets).t().contiguous()
+        taken = (torch.from_numpy(rows[self._taken]).t().contiguous() for rows in (inputs, targets))
+        return next(taken), next(taken)
 
     def _fill(self, lane: int, inputs: Window, targets: Window, progress: float) -> None:
         name, position, end = self._rests[lane]
@@ -119,23 +134,24 @@ class Batches:
 
 
 def build_batches(data: Data, *, lanes: int, bptt: int, pretrain_share: float, seed: int) -> Batches:
-    """This process's lanes over the data: `lanes` in all processes together, fewer where the corpus is small."""
-    rank, ranks = distributed.rank(), distributed.world_size()
+    """Lanes over the data, fewer than `lanes` where the corpus is small, as many in each process."""
+    ranks = distributed.world_size()
     tokens = data.counts["train"].tokens
     if tokens < 2 * ranks:
         raise CorpusError(f"expected at least {2 * ranks} tokens to train on, got {tokens}")
-    lanes = max(1, min(lanes, tokens // bptt) // ranks)
+    lanes = max(1, min(lanes, tokens // bptt) // ranks) * ranks
     document_id, paragraph_id = data.tokenizer.document_id, data.tokenizer.paragraph_id
-    rngs = [np.random.default_rng([seed, rank, number]) for number in range(3)]
+    rngs = [np.random.default_rng([seed, number]) for number in range(3)]
     ids = {"target": data.ids["train"]}
-    length = min(_SEGMENT_WINDOWS * bptt, max(1, tokens // (lanes * ranks)))
+    length = min(_SEGMENT_WINDOWS * bptt, max(1, tokens // lanes))
     segments = cut_segments(ids["target"], document_id=document_id, paragraph_id=paragraph_id, length=length)
-    target = Shuffled(segments[rank::ranks] or segments, rngs[0])
+    target = Shuffled(segments, rngs[0])
+    shape = {"lanes": lanes, "document_id": document_id, "offset": distributed.rank(), "stride": ranks}
     if "pretrain" not in data.ids:
-        return Batches(ids, Single(target), lanes=lanes, document_id=document_id)
+        return Batches(ids, Single(target), **shape)
     ids["pretrain"] = data.ids["pretrain"]
     length = _SEGMENT_WINDOWS * bptt
     others = cut_segments(ids["pretrain"], document_id=document_id, paragraph_id=paragraph_id, length=length)
     others = order_by_likeness(ids["pretrain"], others, ids["target"], data.tokenizer.vocab_size)
-    source = Mixture(target, Ordered(others[rank::ranks] or others, rngs[1]), pretrain_share, rngs[2])
-    return Batches(ids, source, lanes=lanes, document_id=document_id)
+    source = Mixture(target, Ordered(others, rngs[1]), pretrain_share, rngs[2])
+    return Batches(ids, source, **shape)

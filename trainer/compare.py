@@ -183,16 +183,16 @@ def _train(plan: Plan, run: Run, seed: int, folder: Path) -> Json:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise CorpusError(f"training ended with status {done.returncode}: {last}")
     facts = load_checkpoint(folder / "checkpoint").config
-    state = _read(folder / "resume" / "rank0.json") if (folder / "resume" / "rank0.json").exists() else facts.training
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
         "architecture": facts.architecture,
         "parameters": facts.training["parameters"],
         "train_tokens": facts.training["corpus"]["train"]["tokens"],
-        "tokens": state["tokens"],
-        "steps": state.get("step", state.get("steps")),
-        "seconds": state["seconds"],
+        "tokens": history[-1]["tokens"],
+        "steps": history[-1]["step"],
+        "seconds": history[-1]["seconds"],
         "wall_s": wall_s,
-        "history": state["history"],
+        "history": history,
         "command": " ".join(["python", *arguments[1:]]),
     }
 

@@ -19,7 +19,7 @@ from core.tokenizer import Tokenizer
 
 from .corpus import Document, read_documents
 from .loss import cross_entropy
-from .tokens import count_text, stream_of
+from .tokens import bounded_exp, count_text, stream_of
 
 _WINDOW = 256
 
@@ -51,8 +51,8 @@ class Score:
             "words": self.words,
             "bytes": self.bytes,
             "bits_per_byte": self.nats / math.log(2) / self.bytes,
-            "word_perplexity": _exp(self.nats / self.words) if self.words else None,
-            "token_perplexity": _exp(self.nats / self.tokens),
+            "word_perplexity": bounded_exp(self.nats / self.words) if self.words else None,
+            "token_perplexity": bounded_exp(self.nats / self.tokens),
         }
         if is_closed:
             figures["oov_rate"] = self.oov_tokens / self.tokens
@@ -144,8 +144,3 @@ def _print_table(documents: list[Document], scores: list[Score], is_closed: bool
         line = f"{name[:43]:<44}{score.words:>10,}{score.bytes:>11,}{figures['bits_per_byte']:>11.4f}{word:>11}"
         line += f"{figures['token_perplexity']:>11.2f}"
         print(line + (f"{figures['oov_rate']:>8.2%}" if is_closed else ""))
-
-
-def _exp(value: float) -> float:
-    """exp without overflow: a hopeless model's perplexity is capped, so that JSON can hold it."""
-    return math.exp(min(value, 700.0))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.errors import CorpusError
+from core.errors import CheckpointError, CorpusError
 from core.models import detach_state
 
 from . import distributed
@@ -180,7 +180,10 @@ class Loop:
         )
         if is_best:
             self.best = validation.loss
-            if distributed.rank() == 0:
+        if distributed.rank() == 0:
+            lines = "".join(json.dumps(point) + "\n" for point in self.history)
+            self._folder.with_name("history.jsonl").write_text(lines, encoding="utf-8")  # for whoever watches the run
+            if is_best:
                 self._on_best(validation)
 
     def _is_hopeless(self) -> bool:
@@ -213,9 +216,9 @@ class Loop:
             "batches": self._batches.state(),
             "world_size": distributed.world_size(),
         }
-        (aside / f"rank{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
         distributed.barrier()
         if rank == 0:
+            (aside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
             old = self._folder.with_name(self._folder.name + ".old")
             shutil.rmtree(old, ignore_errors=True)
             if self._folder.exists():
@@ -231,7 +234,11 @@ class Loop:
             folder = folder.with_name(folder.name + ".old")
         if not folder.exists():
             return False
-        facts = json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        if facts["world_size"] != distributed.world_size():
+            raise CheckpointError(
+                f"{folder} was written by {facts['world_size']} processes, got {distributed.world_size()} to go on with"
+            )
         first = load_file(folder / "rank0.safetensors", device=str(self._device))
         own = load_file(folder / f"rank{rank}.safetensors", device=str(self._device))
         self.model.load_state_dict({k.removeprefix("model."): x for k, x in first.items() if k.startswith("model.")})

@@ -7,6 +7,7 @@ run and stored in the checkpoint.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -106,7 +107,9 @@ def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float
     )
 
 
-def measure_flops(device: torch.device, *, bfloat16: bool, processes: int = 1) -> float:
+def measure_flops(
+    device: torch.device, *, bfloat16: bool, processes: int = 1, now: Callable[[], float] = time.perf_counter
+) -> float:
     """Train a middling network for about two seconds: floating-point operations a second, over all processes."""
     state = torch.get_rng_state()
     model = build_model(
@@ -117,7 +120,7 @@ def measure_flops(device: torch.device, *, bfloat16: bool, processes: int = 1) -
     ids = torch.randint(2, 4096, (32, 64), device=device)
     done, spent = 0, 0.0
     while spent < 2.0:
-        began = time.perf_counter()
+        began = now()
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             hidden, _ = model.hidden(ids, model.init_state(64))
             output = hidden.output.flatten(0, 1)
@@ -125,7 +128,7 @@ def measure_flops(device: torch.device, *, bfloat16: bool, processes: int = 1) -
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if done or spent:  # the first step packs weights and wakes threads
-            spent += time.perf_counter() - began
+            spent += now() - began
             done += ids.numel()
         else:
             spent = 1e-9

@@ -9,6 +9,7 @@ from core.tokenizer import Tokenizer, TokenizerKind
 from .split import Split
 from .tokens import Ids, TextCounts, read_ids, write_ids
 
+_TOKENIZER_CHARACTERS = 20_000_000  # of each of corpus and pretraining books: more changes few pieces, and costs memory
 PARTS = ("train", "valid", "test", "pretrain")
 
 
@@ -24,9 +25,9 @@ class Data:
 def prepare(folder: Path, split: Split, pretrain: list[str], *, vocab_size: int, kind: TokenizerKind) -> None:
     """Learn the vocabulary, from training text only, and encode everything."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer.train(
-        [*split.train, *_sample(pretrain, sum(map(len, split.train)))], vocab_size=vocab_size, kind=kind
-    )
+    wanted = min(_TOKENIZER_CHARACTERS, sum(map(len, split.train)))
+    learned_from = split.train if kind == "word" else [*_sample(split.train, wanted), *_sample(pretrain, wanted)]
+    tokenizer = Tokenizer.train(learned_from, vocab_size=vocab_size, kind=kind)
     (folder / "tokenizer.model").write_bytes(tokenizer.to_bytes())
     parts = {"train": split.train, "valid": split.valid, "test": split.test, "pretrain": pretrain}
     present = [name for name in PARTS if parts[name]]

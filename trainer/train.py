@@ -3,14 +3,14 @@
 import argparse
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from core.checkpoint import CheckpointConfig, save_checkpoint
+from core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from core.errors import CorpusError
 from core.models import build_model
 from core.novelty import NoveltyIndex
@@ -18,6 +18,7 @@ from core.novelty import NoveltyIndex
 from . import distributed
 from .batches import build_batches
 from .card import model_card
+from .conclude import measure, sample
 from .corpus import read_documents
 from .loop import Loop, LoopSettings
 from .plan import Plan, Wishes, make_plan, measure_flops
@@ -57,6 +58,8 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
         finished = loop.run(stop_at_step=args.stop_at_step)
     finally:
         progress.close()
+    if finished:
+        _conclude(args, out, data)
     if is_first:
         print(f"{'finished' if finished else 'interrupted, go on with --resume'}: {out / 'checkpoint'}")
     return 0 if finished else 1
@@ -79,7 +82,9 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         plan = wishes.fixed()
     else:
         corpus_bytes = sum(len(text.encode()) for text in split.train + pretrain)
-        flops = measure_flops(device, bfloat16=args.bfloat16, processes=distributed.world_size())
+        flops = measure_flops(
+            device, bfloat16=args.bfloat16, processes=distributed.world_size(), now=CLOCKS[args.clock]
+        )
         plan = make_plan(wishes, corpus_bytes=corpus_bytes, seconds=60 * args.minutes, flops=flops)
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
@@ -144,7 +149,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
             config=CheckpointConfig(architecture=args.architecture, model=config, training=facts),
             card=model_card(args.name or out.name, facts),
             novelty=novelty,
-            dtype=torch.bfloat16 if args.save_bfloat16 else torch.float32,
+            dtype=_stored_dtype(args),
         )
 
     loop = Loop(
@@ -152,13 +157,36 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         batches,
         settings,
         Clock(steps=args.steps, minutes=args.minutes, now=CLOCKS[args.clock]),
-        lanes=batches.lanes,
+        lanes=batches.lanes // distributed.world_size(),
         folder=out / "resume",
         validate=lambda: validate(model, data, "valid", bfloat16=args.bfloat16),
         on_best=on_best,
         report=progress,
     )
     return loop, progress
+
+
+def _conclude(args: argparse.Namespace, out: Path, data: Data) -> None:
+    """Measure the best checkpoint on the whole held-out splits and say so in its config and its card."""
+    best = load_checkpoint(out / "checkpoint")
+    measured = measure(best.model.to(args.device), data, bfloat16=args.bfloat16)
+    if distributed.rank() > 0:
+        return
+    results = {part: asdict(validation) for part, validation in measured.items()}
+    facts = best.config.training | {"results": results, "sample": sample(best)}
+    save_checkpoint(
+        out / "checkpoint",
+        model=best.model,
+        tokenizer=best.tokenizer,
+        config=replace(best.config, training=facts),
+        card=model_card(args.name or out.name, facts),
+        novelty=best.novelty,
+        dtype=_stored_dtype(args),
+    )
+
+
+def _stored_dtype(args: argparse.Namespace) -> torch.dtype:
+    return torch.bfloat16 if args.save_bfloat16 else torch.float32
 
 
 def _model_config(architecture: str, data: Data, plan: Plan) -> dict[str, Any]:

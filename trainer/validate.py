@@ -1,5 +1,6 @@
 """The loss on a held-out split, quickly: many lanes side by side, each from a fresh state."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,17 @@ import torch
 from . import distributed
 from .loss import cross_entropy
 from .prepare import Data
+from .tokens import bounded_exp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Mean loss a token (nats), and bits a byte of the raw text."""
+    """Mean loss a token (nats), and what it comes to over the raw text."""
 
     loss: float
     bits_per_byte: float
+    word_perplexity: float | None  # None for a text without words
+    token_perplexity: float
 
 
 def validate(
@@ -26,12 +30,12 @@ def validate(
     *,
     lanes: int = 64,
     bptt: int = 64,
-    most: int = 100_000,
+    most: int | None = 100_000,
     bfloat16: bool = True,
 ) -> Validation:
     """Cut the split into lanes, each from the zero state and `document_id`; processes share the lanes.
 
-    Of a long split only the beginning of each lane is read, `most` tokens in all.
+    Of a long split only the beginning of each lane is read, `most` tokens in all; the figures are scaled to the whole.
     """
     ids, counts, document_id = data.ids[part], data.counts[part], data.tokenizer.document_id
     length = -(-(len(ids) - 1) // lanes)
@@ -43,7 +47,7 @@ def validate(
     model.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         state = model.init_state(len(mine))
-        read = min(length, -(-most // lanes))
+        read = length if most is None else min(length, -(-most // lanes))
         for offset in range(0, read, bptt):
             steps = min(bptt, read - offset)
             inputs = np.full((steps, len(mine)), document_id, np.int64)
@@ -63,4 +67,10 @@ def validate(
             total[1] += kept.sum()
     model.train(was_training)
     nats, tokens = distributed.sum_over_ranks(total).tolist()
-    return Validation(loss=nats / tokens, bits_per_byte=nats / tokens * counts.tokens / np.log(2) / counts.bytes)
+    loss = nats / tokens
+    return Validation(
+        loss=loss,
+        bits_per_byte=loss * counts.tokens / math.log(2) / counts.bytes,
+        word_perplexity=bounded_exp(loss * counts.tokens / counts.words) if counts.words else None,
+        token_perplexity=bounded_exp(loss),
+    )

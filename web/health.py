@@ -8,7 +8,6 @@ from aiohttp.web import Request, Response, RouteDef, get
 from pydantic import BaseModel
 
 import migrations
-from core.engine import Engine
 from core.engines import Engines
 from core.errors import FablewrightError
 from core.store import DatabaseSettings
@@ -58,7 +57,8 @@ class HealthChecks:
         return [] if self._engines.loaded() else ["no checkpoint is loaded"]
 
     def _queue_problems(self) -> list[str]:
-        full = [stats for stats in map(Engine.snapshot, self._engines.loaded()) if stats.waiting >= stats.queue > 0]
+        looks = [engine.snapshot() for engine in self._engines.loaded()]
+        full = [stats for stats in looks if stats.waiting >= stats.queue > 0]
         return [f"the queue of {stats.checkpoint} is full: {stats.waiting} streams wait" for stats in full]
 
     async def _store_problems(self) -> list[str]:

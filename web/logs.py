@@ -11,8 +11,9 @@ def set_up_logging(*, as_json: bool, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     for_people = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if as_json else for_people)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.basicConfig(level=level, handlers=[handler])
+    for chatty in ("asyncio", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 class JsonFormatter(logging.Formatter):

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from aiohttp.web import AppRunner, SockSite
 
@@ -35,42 +35,52 @@ _GOODBYE_S = 5
 async def serve(config: Config, settings: WebSettings, *, replace: bool = False) -> None:
     """Serve until told to stop. Raises FablewrightError where it cannot begin."""
     refuse_public(settings)
-    listeners, taken_over = take_over(settings.handover_socket) if replace else (bind(settings), None)
-    await migrations.upgrade(DatabaseSettings.read(config))
-    async with Store.open(config) as store, open_engines(config) as engines:
+    listeners, taken_over = take_over(settings.handover_socket) if replace else (bind(settings), _nothing)
+    database = DatabaseSettings.read(config)
+    async with contextlib.AsyncExitStack() as resources:
+        for listener in listeners:
+            resources.enter_context(listener)
+        await migrations.upgrade(database)
+        store = await resources.enter_async_context(Store.open(config))
+        engines = await resources.enter_async_context(open_engines(config))
         await engines.get()  # a checkpoint that cannot be used is told now, not to the first visitor
         web = Web(
             settings,
             engines=engines,
             writer=Writer(engines, store),
             store=store,
-            database=DatabaseSettings.read(config),
+            database=database,
             defaults=config.table("sampling", SamplingDefaults),
             request_limits=config.table("limits", Limits),
         )
         stop = asyncio.Event()
-        with _signals(stop, config, engines):
-            runner = AppRunner(
-                web.app,
-                handle_signals=False,
-                handler_cancellation=True,
-                keepalive_timeout=_KEEPALIVE_S,
-                access_log=None,
-                shutdown_timeout=_GOODBYE_S,
-            )
-            await runner.setup()
-            try:
-                sites = [SockSite(runner, listener) for listener in listeners]
-                for site in sites:
-                    await site.start()
-                if taken_over:
-                    taken_over()
-                async with handing_over(settings.handover_socket, listeners, stop.set):
-                    _announce(listeners, engines)
-                    await stop.wait()
-                await _drain(web, sites, engines)
-            finally:
-                await runner.cleanup()
+        resources.enter_context(_signals(stop, config, engines))
+        sites = await resources.enter_async_context(_listening(web, listeners))
+        async with handing_over(settings.handover_socket, listeners, stop.set):
+            taken_over()
+            _announce(listeners, engines)
+            await stop.wait()
+        await _drain(web, sites, engines)
+
+
+@contextlib.asynccontextmanager
+async def _listening(web: Web, listeners: list[socket.socket]) -> AsyncIterator[list[SockSite]]:
+    runner = AppRunner(
+        web.app,
+        handle_signals=False,
+        handler_cancellation=True,
+        keepalive_timeout=_KEEPALIVE_S,
+        access_log=None,
+        shutdown_timeout=_GOODBYE_S,
+    )
+    await runner.setup()
+    try:
+        sites = [SockSite(runner, listener) for listener in listeners]
+        for site in sites:
+            await site.start()
+        yield sites
+    finally:
+        await runner.cleanup()
 
 
 def open_engines(config: Config) -> Engines:
@@ -83,7 +93,7 @@ def open_engines(config: Config) -> Engines:
 
 
 async def _drain(web: Web, sites: list[SockSite], engines: Engines) -> None:
-    log.info("leaving: streams that run may finish")
+    log.info("leaving: streams_running=%d", sum(engine.snapshot().running for engine in engines.loaded()))
     _tell_systemd("STOPPING=1")
     web.drain()
     for site in sites:
@@ -124,6 +134,10 @@ async def _swap(config: Config, engines: Engines) -> None:
         log.info("checkpoint swapped: name=%s", wanted)
     except FablewrightError as error:
         log.error("checkpoint not swapped, the old one goes on: error=%s", error)
+
+
+def _nothing() -> None:
+    """There was no server to take over from."""
 
 
 def _tell_systemd(state: str) -> None:

@@ -56,6 +56,7 @@ class Socket:
         self._news = asyncio.Event()
         self._was_read = asyncio.Event()
         self._is_closing = False
+        self._says_goodbye = False
         self._has_closed = asyncio.Event()
 
     async def run(self, request: Request) -> WebSocketResponse:
@@ -65,7 +66,8 @@ class Socket:
         try:
             await self._receive_all()
         finally:
-            sender.cancel()
+            if not self._says_goodbye:
+                sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sender
             for listening in self._listening.values():
@@ -182,6 +184,7 @@ class Socket:
                     async with asyncio.timeout(self._settings.send_timeout_s):
                         await self._ws.send_str(frame)
                 if self._is_closing and not self._listening:
+                    self._says_goodbye = True  # this wakes the receiving side, which then must wait for us
                     await self._ws.close(code=WSCloseCode.GOING_AWAY, message=b"the server is shutting down")
                     return
                 await asyncio.sleep(max(_FRAME_S, self._sockets_open() / _FRAMES_PER_S))

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ..errors import InputError, StoreError
 from ..tables import ApiKey
+from .batched import Batched
 from .database import Database
 
 PREFIX = "fw-"  # lets people and secret scanners know one when they see it
@@ -26,6 +27,7 @@ class ApiKeys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._query = Batched(self._load)
         self._seen: dict[str, tuple[float, ApiKey]] = {}  # digests of keys found good
 
     async def make(self, name: str) -> tuple[ApiKey, str]:
@@ -60,10 +62,8 @@ class ApiKeys:
         seen = self._seen.get(digest)
         if seen and time.monotonic() - seen[0] < _FRESH_S:
             return seen[1]
-        query = sa.select(ApiKey).where(ApiKey.digest == digest, ApiKey.revoked_at.is_(None))
         try:
-            async with self._database.read() as session:
-                row = await session.scalar(query)
+            row = await self._query.ask(digest)
         except StoreError:
             if seen is None:
                 raise
@@ -73,6 +73,12 @@ class ApiKeys:
         else:
             self._seen[digest] = (time.monotonic(), row)
         return row
+
+    async def _load(self, digests: list[str]) -> dict[str, ApiKey | None]:
+        query = sa.select(ApiKey).where(ApiKey.digest.in_(digests), ApiKey.revoked_at.is_(None))
+        async with self._database.read() as session:
+            found = {row.digest: row for row in await session.scalars(query)}
+        return {digest: found.get(digest) for digest in digests}
 
 
 def _digest(key: str) -> str:

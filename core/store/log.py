@@ -184,18 +184,13 @@ class Log:
     async def _write(self, batch: _Batch) -> None:
         if self._away_since is None:
             try:
-                refused = await self._to_database([row for row, _ in batch])
-                return _tell(batch, refused)
+                return _tell(batch, await self._to_database([row for row, _ in batch]))
             except StoreError as error:
                 self._leave(error)
-        finished: _Batch = [(row, kept) for row, kept in batch if kept is not None]
-        try:
-            await self._to_spool([row for row, _ in finished])
-        except StoreError as error:
-            log.error("log rows not kept: rows=%d reason=%s", len(finished), error)
-            _tell(finished, dict.fromkeys(_ids(finished), error))
-        else:
-            _tell(finished)
+        async with self._spool_lock:
+            if self._away_since is not None:
+                return await self._to_spool([(row, kept) for row, kept in batch if kept is not None])
+        return await self._write(batch)  # the database came back just now
 
     async def _to_database(self, rows: list[Row]) -> dict[str, StoreError]:
         """Write rows, the last of each request; return those the database refuses, which must not take others along."""
@@ -226,12 +221,18 @@ class Log:
         self._commits += 1
         self._commit_s += time.monotonic() - began
 
-    async def _to_spool(self, rows: list[Row]) -> None:
-        if not rows:
+    async def _to_spool(self, finished: _Batch) -> None:
+        """Keep finished rows on disk. What only began is not kept: nobody was told anything about it."""
+        if not finished:
             return
-        async with self._spool_lock:
-            await asyncio.to_thread(self._spool.append, [_to_json(row) for row in rows])
-        self._spooled_rows += len(rows)
+        try:
+            await asyncio.to_thread(self._spool.append, [_to_json(row) for row, _ in finished])
+        except StoreError as error:
+            log.error("log rows not kept: rows=%d reason=%s", len(finished), error)
+            _tell(finished, dict.fromkeys(_ids(finished), error))
+        else:
+            self._spooled_rows += len(finished)
+            _tell(finished)
 
     def _leave(self, error: StoreError) -> None:
         log.warning("database away: %s; finished rows go to the spool %s", error, self._spool.path)
@@ -250,7 +251,7 @@ class Log:
                 replayed = await self._replay(self._spool, replayed)
                 async with self._spool_lock:
                     if self._spool.used_bytes == replayed:
-                        await asyncio.to_thread(self._spool.clear)
+                        self._spool.clear()  # not in a thread, which would go on beside a log that is being closed
                         log.info("database back: spooled_bytes=%d replayed", replayed)
                         self._away_since = None
                         return

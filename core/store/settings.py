@@ -13,9 +13,11 @@ import sqlalchemy as sa
 
 from ..errors import StoreError
 from ..tables import Setting
+from .batched import Batched
 from .database import Database
 
 Scope = Literal["user", "guild", "installation"]
+Place = tuple[Scope, str]
 
 _FRESH_S = 2.0  # another process's change is seen after this
 _REMEMBERED = 10_000  # owners
@@ -26,7 +28,8 @@ class Settings:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seen: OrderedDict[tuple[Scope, str], tuple[float, dict[str, Any]]] = OrderedDict()
+        self._seen: OrderedDict[Place, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._query = Batched(self._load)
 
     async def resolve(self, *, user_key: str | None = None, guild_key: str | None = None) -> dict[str, Any]:
         """Return every value that holds for a user in a guild. Raises StoreError when away and not seen before."""
@@ -44,7 +47,7 @@ class Settings:
         if seen and now - seen[0] < _FRESH_S:
             return dict(seen[1])
         try:
-            values = await self._load(scope, owner)
+            values = await self._query.ask((scope, owner))
         except StoreError:
             if seen is None:
                 raise
@@ -74,10 +77,14 @@ class Settings:
         """Drop what is remembered of one place, which changed in the database."""
         self._seen.pop((scope, owner), None)
 
-    async def _load(self, scope: Scope, owner: str) -> dict[str, Any]:
-        query = sa.select(Setting.name, Setting.value).where(Setting.scope == scope, Setting.owner == owner)
+    async def _load(self, places: list[Place]) -> dict[Place, dict[str, Any]]:
+        values: dict[Place, dict[str, Any]] = {place: {} for place in places}
+        query = sa.select(Setting.scope, Setting.owner, Setting.name, Setting.value)
+        query = query.where(sa.tuple_(Setting.scope, Setting.owner).in_(places))
         async with self._database.read() as session:
-            return {row.name: row.value for row in await session.execute(query)}
+            for scope, owner, name, value in await session.execute(query):
+                values[scope, owner][name] = value
+        return values
 
     def _remember(self, scope: Scope, owner: str, now: float, values: dict[str, Any]) -> None:
         self._seen[scope, owner] = (now, values)

@@ -1,7 +1,8 @@
-"""What the log costs: `python -m tests.benchmarks.log [--rows N] [--streams N]`, on SQLite, or on DATABASE_URL.
+"""What the log costs: `python -m tests.benchmarks.log`, on a temporary SQLite file, or on DATABASE_URL.
 
-Every stream finishes a row, waits until it is durable, and begins the next. Processor time is the cost that counts
-beside an engine; the wait is what a reader sees between the last word and `done`.
+First alone: every stream finishes a row, waits until it is durable, and begins the next. Then beside the engine: 1,000
+streams straight from the engine, and 1,000 through the writer, which logs them, by turns. Processor time is the measure
+that a busy machine changes least; the wait is what a reader sees between the last word and `done`.
 """
 
 import argparse
@@ -10,15 +11,42 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import migrations
+from core.engine import EngineSettings
+from core.engines import SHIPPED, CheckpointSettings, Engines
+from core.requests import Event, Finished, GenerationRequest, SamplingDefaults, sampling_params
 from core.store import DatabaseSettings, LogSettings, Store
 from core.tables import Generation
+from core.writer import Writer
 
 PROMPT = "The dragon looked at the door for a long time. " * 10
 COMPLETION = "Then it sighed, as dragons do, and knocked. " * 20  # about 200 tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Tokens, and the time they took."""
+
+    tokens: int = 0
+    wall_s: float = 0.0
+    processor_s: float = 0.0
+
+    @property
+    def per_token_s(self) -> float:
+        """Return the processor time of one token."""
+        return self.processor_s / self.tokens
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            tokens=self.tokens + other.tokens,
+            wall_s=self.wall_s + other.wall_s,
+            processor_s=self.processor_s + other.processor_s,
+        )
 
 
 def generation(name: str, reason: str) -> Generation:
@@ -76,6 +104,44 @@ async def measure(store: Store, *, rows: int, streams: int) -> str:
     )
 
 
+async def read(events: AsyncIterator[Event]) -> int:
+    """Read a stream to its end; return its tokens."""
+    tokens = 0
+    async for event in events:
+        if isinstance(event, Finished):
+            tokens = event.completion_tokens
+    return tokens
+
+
+async def crowd(start: Callable[[GenerationRequest], AsyncIterator[Event]], *, streams: int, tokens: int) -> Cost:
+    """Run streams at once and return what a token cost."""
+    sampling = [sampling_params(SamplingDefaults(), seed=seed, max_tokens=tokens) for seed in range(streams)]
+    wall, processor = time.perf_counter(), time.process_time()
+    made = await asyncio.gather(*(read(start(GenerationRequest(prompt=PROMPT[:47], sampling=s))) for s in sampling))
+    return Cost(tokens=sum(made), wall_s=time.perf_counter() - wall, processor_s=time.process_time() - processor)
+
+
+async def beside_the_engine(store: Store, checkpoint: Path, *, rounds: int, streams: int, tokens: int) -> None:
+    """Print the cost of a token with and without the log."""
+    settings = CheckpointSettings(folders=(checkpoint.parent,), name=checkpoint.name)
+    async with Engines(settings, EngineSettings(slots=streams)) as engines:
+        engine, writer = await engines.get(), Writer(engines, store)
+        ways: dict[str, Callable[[GenerationRequest], AsyncIterator[Event]]] = {
+            "engine": engine.generate,
+            "logged": lambda request: writer.write(request, source="api"),
+        }
+        await crowd(engine.generate, streams=streams, tokens=8)  # warms up
+        print(f"\n{checkpoint.name}, {streams} streams of {tokens} tokens, {rounds} rounds by turns")
+        print("way     tokens/s  processor µs/token")
+        costs = {way: Cost() for way in ways}
+        for _ in range(rounds):
+            for way, start in ways.items():
+                costs[way] += await crowd(start, streams=streams, tokens=tokens)
+    for way, cost in costs.items():
+        print(f"{way:7} {cost.tokens / cost.wall_s:>8.0f} {1e6 * cost.per_token_s:>19.1f}")
+    print(f"the log takes {costs['logged'].per_token_s / costs['engine'].per_token_s - 1:+.1%} of processor time")
+
+
 @contextlib.asynccontextmanager
 async def opened() -> AsyncIterator[Store]:
     """Give an empty store on DATABASE_URL, or on a temporary SQLite file."""
@@ -89,15 +155,19 @@ async def opened() -> AsyncIterator[Store]:
 
 
 async def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.log", description=__doc__)
     parser.add_argument("--rows", type=int, default=5000)
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 10, 100, 1000])
+    parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=100)
     asked = parser.parse_args()
     async with opened() as store:
         print("streams   rows/s  rows/commit  processor µs/row  wait p50   p99 ms")
-        for streams in asked.streams:
+        for streams in (1, 10, 100, 1000):
             print(await measure(store, rows=min(asked.rows, 200 * streams), streams=streams), flush=True)
+        checkpoint = asked.checkpoint or SHIPPED / Engines(CheckpointSettings()).default_name
+        await beside_the_engine(store, checkpoint, rounds=asked.rounds, streams=1000, tokens=asked.tokens)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ async def engine(tiny: Checkpoint) -> AsyncIterator[Engine]:
 
 
 def request(prompt: str = PROMPT, **asked: Any) -> GenerationRequest:
-    outer = {name: asked.pop(name) for name in ("pace", "top_logprobs", "state") if name in asked}
+    outer = {name: asked.pop(name) for name in ("pace", "top_logprobs", "state", "given") if name in asked}
     asked = {"seed": 7, "max_tokens": 20} | asked
     return GenerationRequest(prompt=prompt, sampling=sampling_params(SamplingDefaults(), **asked), **outer)
 
@@ -257,6 +257,21 @@ async def test_the_state_of_a_text_goes_on_like_the_text(engine: Engine, tiny: C
     text, _ = await read(engine.generate(request("", state=state)))
     assert text == plain(tiny, request())
     assert len(state) < 4000
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"stop": [" the "], "max_tokens": 60}, {"repetition_penalty": 1.3}, {"max_tokens": 3}]
+)
+async def test_a_text_goes_on_from_any_of_its_tokens(engine: Engine, asked: dict[str, Any]) -> None:
+    events = [event async for event in engine.generate(request(pace=500, **asked))]
+    texts, finished = [event for event in events if isinstance(event, Text)], events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.reason == ("stop" if "stop" in asked else "length")
+    for told in range(len(texts) + 1):
+        given = tuple(id for text in texts[:told] for id in text.ids)
+        rest, end = await read(engine.generate(request(given=given, **asked)))
+        assert rest == "".join(text.text for text in texts[told:])
+        assert (end.reason, end.completion_tokens) == (finished.reason, finished.completion_tokens)
 
 
 async def test_only_a_stream_that_ended_after_a_token_has_a_state(engine: Engine) -> None:

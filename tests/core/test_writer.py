@@ -1,6 +1,6 @@
 """Nobody is told that a text is done before its row is durable, and every end a stream can have is in the log.
 
-The engine here plays scripted events, so that each end can be had at will; the real one has its own tests.
+Most engines here play scripted events, so that each end can be had at will; the first test uses the real one.
 """
 
 import asyncio
@@ -15,8 +15,19 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from core.engines import CheckpointSettings, Engines
 from core.errors import BusyError, GenerationError, StoreError
-from core.requests import Event, Finished, GenerationRequest, Queued, SamplingDefaults, Started, Text, sampling_params
+from core.requests import (
+    Event,
+    Finished,
+    GenerationRequest,
+    Queued,
+    SamplingDefaults,
+    SamplingParams,
+    Started,
+    Text,
+    sampling_params,
+)
 from core.store import Database, DatabaseSettings, LogSettings, Store
 from core.tables import Generation
 from core.writer import Writer
@@ -62,6 +73,26 @@ async def store(database_settings: DatabaseSettings) -> AsyncIterator[Store]:
 async def the_row(store: Store) -> Generation:
     (row,) = await store.log.rows()
     return row
+
+
+async def test_a_text_can_be_written_again_from_its_row(store: Store, tiny_checkpoint: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(tiny_checkpoint.parent,))) as engines:
+        writer = Writer(engines, store)
+        asked = GenerationRequest(prompt="The fox", sampling=sampling_params(SamplingDefaults(), max_tokens=40))
+        first = [event async for event in writer.write(asked, source="web")]
+        row = await the_row(store)
+        replayed = SamplingParams(
+            **{name: getattr(row, name) for name in SamplingDefaults.model_fields}, seed=row.seed, stop=tuple(row.stop)
+        )
+        again = GenerationRequest(prompt=row.prompt, sampling=replayed)
+        second = [event async for event in writer.write(again, source="api", checkpoint=row.checkpoint)]
+    assert text_of(first) == text_of(second) == row.completion
+    assert isinstance(first[-1], Finished)
+    assert (row.prompt_tokens, row.completion_tokens) == (first[-1].prompt_tokens, first[-1].completion_tokens)
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
 
 
 async def test_the_row_is_in_the_database_when_finished_is_told(store: Store) -> None:

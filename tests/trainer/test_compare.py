@@ -13,6 +13,8 @@ from core.errors import ConfigError
 from tests.tiny import TEXT
 from trainer.compare import collect, compare, read_plan
 
+pytestmark = pytest.mark.timeout(600)  # each training is a process of its own
+
 PLAN = """
 title = "Two <small> contenders"
 out = "{folder}/out"

@@ -82,6 +82,9 @@ def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, 
     assert training["plan"]["hidden_size"] == 24
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert "python -m trainer train" in card
+    assert training["results"]["test"]["bits_per_byte"] > 0
+    assert f"| test | {training['results']['test']['bits_per_byte']:.4f} |" in card
+    assert "> Once upon a time" in card
 
 
 def test_text_after_a_fresh_state_is_predicted_about_as_well_as_text_deep_in_a_book(
@@ -113,7 +116,7 @@ def test_the_split_is_printed_with_its_total(corpus: Path, tmp_path: Path, capsy
 def test_bad_validation_ends_a_patient_run_early(corpus: Path, tmp_path: Path) -> None:
     options = ("--steps", "400", "--validations", "100", "--learning-rate", "3.0", "--patience", "2")
     assert _train(corpus, tmp_path / "run", *options) == 0
-    facts = json.loads((tmp_path / "run" / "resume" / "rank0.json").read_text())
+    facts = json.loads((tmp_path / "run" / "resume" / "facts.json").read_text())
     assert facts["step"] < 400
 
 
@@ -137,7 +140,7 @@ def test_sigterm_in_the_middle_saves_and_the_run_goes_on_exactly(corpus: Path, t
         assert any("started step=0" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 1
-    facts = json.loads((tmp_path / "parts" / "resume" / "rank0.json").read_text())
+    facts = json.loads((tmp_path / "parts" / "resume" / "facts.json").read_text())
     assert 0 <= facts["step"] < 120
     assert _train(corpus, tmp_path / "parts", "--steps", "120", "--validations", "1", "--resume") == 0
     _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))

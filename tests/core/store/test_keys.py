@@ -1,5 +1,7 @@
 """API keys open until they are revoked, and the database does not know them."""
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 
@@ -44,3 +46,9 @@ async def test_all_keys_are_listed_with_those_revoked(store: Store) -> None:
 async def test_a_key_needs_a_name(store: Store) -> None:
     with pytest.raises(InputError, match="1 to 255 characters, got 0"):
         await store.keys.make("  ")
+
+
+async def test_keys_tried_by_a_crowd_are_told_apart(store: Store) -> None:
+    _, key = await store.keys.make("my editor")
+    found = await asyncio.gather(*(store.keys.find(tried) for tried in ["fw-guess", key, "fw-another", key]))
+    assert [row and row.name for row in found] == [None, "my editor", None, "my editor"]

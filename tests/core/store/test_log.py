@@ -133,6 +133,18 @@ async def test_a_users_generations_are_counted(store: Store) -> None:
     assert await store.log.count(user_key="u", guild_key="g", since=yesterday) == 1
 
 
+async def test_a_row_on_its_way_to_the_spool_goes_to_a_database_that_came_back_first(store: Store) -> None:
+    log = store.log
+    log._away_since = 1.0
+    async with log._spool_lock:
+        finishing = asyncio.create_task(log.finish(generation("a")))
+        await until(lambda: log._spool_lock._waiters)
+        log._away_since = None
+    await finishing
+    assert set(await reasons(store)) == {"a"}
+    assert log.stats().spool_used_bytes == 0
+
+
 @pytest.fixture
 async def postgres_settings(postgres_server: PostgresServer, tmp_path: Path) -> DatabaseSettings:
     settings = DatabaseSettings(url=postgres_server.new_database(), folder=str(tmp_path))

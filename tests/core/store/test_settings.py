@@ -1,6 +1,9 @@
 """The nearest setting wins, and the last ones seen carry on through an outage."""
 
+import asyncio
+
 import pytest
+import sqlalchemy as sa
 
 from core.errors import StoreError
 from core.store import DatabaseSettings, Store
@@ -44,6 +47,29 @@ async def test_a_change_is_seen_by_the_one_who_made_it_at_once(store: Store) -> 
     await store.settings.get("user", "u")
     await store.settings.set("user", "u", temperature=0.5)
     assert await store.settings.get("user", "u") == {"temperature": 0.5}
+
+
+async def test_a_crowd_that_asks_at_once_shares_its_queries(store: Store) -> None:
+    await store.settings.set("installation", top_k=1)
+    await store.settings.set("user", "u7", temperature=0.7)
+    queries = []
+    sa.event.listen(
+        store.database._database.sync_engine, "before_cursor_execute", lambda *told: queries.append(told[2])
+    )
+    crowd = [store.settings.resolve(user_key=f"u{n}") for n in range(300)]
+    resolved = await asyncio.gather(*crowd)
+    assert resolved[7] == {"top_k": 1, "temperature": 0.7}
+    assert resolved[8] == {"top_k": 1}
+    assert len([query for query in queries if "settings" in query]) <= 4
+
+
+async def test_one_who_asked_and_went_does_not_take_the_answer_from_another(store: Store) -> None:
+    await store.settings.set("user", "u", temperature=0.3)
+    impatient = asyncio.create_task(store.settings.get("user", "u"))
+    patient = asyncio.create_task(store.settings.get("user", "u"))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert await patient == {"temperature": 0.3}
 
 
 @pytest.mark.postgres

@@ -1,0 +1,62 @@
+"""Two processes train the model that one would have trained."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny import TEXT
+from trainer.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = [
+    "--vocab-size=400",
+    "--embedding-size=16",
+    "--hidden-size=24",
+    "--layers=2",
+    "--lanes=4",
+    "--bptt=16",
+    "--dropout=0",
+    "--steps=8",
+    "--no-bfloat16",
+    "--validations=1",
+    "--quiet",
+]
+
+
+def _train_by_two(corpus: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "trainer", "train", str(corpus), "--out", str(out), *OPTIONS, *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    (tmp_path / "book.txt").write_text(TEXT * 3)
+    return tmp_path / "book.txt"
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_learn_what_one_learns_up_to_rounding_and_resume(corpus: Path, tmp_path: Path) -> None:
+    assert main(["train", str(corpus), "--out", str(tmp_path / "one"), *OPTIONS]) == 0
+    stopped = _train_by_two(corpus, tmp_path / "two", "--stop-at-step=4")
+    assert "interrupted, go on with --resume" in stopped.stdout
+    resumed = _train_by_two(corpus, tmp_path / "two", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    one, two = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_another_number_of_processes_cannot_go_on(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(corpus), "--out", str(tmp_path / "run"), *OPTIONS]
+    main([*command, "--stop-at-step=1"])
+    facts = tmp_path / "run" / "resume" / "facts.json"
+    facts.write_text(facts.read_text().replace('"world_size": 1', '"world_size": 3'))
+    assert main([*command, "--resume"]) == 2
+    assert "written by 3 processes, got 1" in capsys.readouterr().err

@@ -1,0 +1,53 @@
+"""The plan grows with time and books, keeps what was asked for, and never promises more than the machine gives."""
+
+import torch
+
+from trainer.plan import Plan, Wishes, make_plan, measure_flops
+
+FLOPS = 400e9
+
+
+def _plan(minutes: float, corpus_bytes: int = 6_000_000, wishes: Wishes | None = None) -> Plan:
+    return make_plan(wishes or Wishes(), corpus_bytes=corpus_bytes, seconds=60 * minutes, flops=FLOPS)
+
+
+def test_more_time_makes_a_larger_network() -> None:
+    sizes = [_plan(minutes).hidden_size for minutes in (2, 10, 30, 120)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_a_small_corpus_gets_a_small_vocabulary_and_much_dropout() -> None:
+    small, large = _plan(30, 100_000), _plan(30, 100_000_000)
+    assert small.vocab_size < large.vocab_size == 8192
+    assert small.dropout > large.dropout
+    assert small.lanes < large.lanes
+
+
+def test_what_was_asked_for_is_kept() -> None:
+    wishes = Wishes(vocab_size=1000, embedding_size=100, hidden_size=200, layers=3, dropout=0.11, lanes=7, bptt=35)
+    plan = _plan(30, wishes=wishes)
+    assert (plan.vocab_size, plan.embedding_size, plan.hidden_size, plan.layers) == (1000, 100, 200, 3)
+    assert (plan.dropout, plan.lanes, plan.bptt) == (0.11, 7, 35)
+    assert wishes.are_complete
+    assert not Wishes(vocab_size=1000).are_complete
+
+
+def test_the_expected_tokens_are_what_the_machine_can_read() -> None:
+    plan = _plan(10, wishes=Wishes(vocab_size=1000, embedding_size=100, hidden_size=100, layers=1))
+    weights = 1000 * 100 + 4 * 100 * (100 + 100)
+    assert plan.tokens is not None
+    assert plan.tokens <= 600 * FLOPS / (6 * weights)
+    assert plan.passes == plan.tokens / (6_000_000 / 4)
+
+
+def test_the_smallest_network_is_planned_for_hardly_any_time() -> None:
+    assert _plan(0.01).hidden_size == _plan(0.001).hidden_size
+
+
+def test_measuring_the_machine_draws_nothing_from_the_random_numbers_of_the_run() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    assert measure_flops(torch.device("cpu"), bfloat16=False) > 1e8
+    assert torch.rand(1) == expected

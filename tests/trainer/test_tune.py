@@ -1,0 +1,115 @@
+"""A real search with real, tiny trainings; storage is a real SQLite file."""
+
+import json
+import tomllib
+from argparse import Namespace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from core.errors import ConfigError
+from tests.tiny import TEXT
+from trainer.__main__ import main
+from trainer.presets import expand_preset
+from trainer.tune import _watch, open_study, preset_text, read_search, tune
+
+SEARCH = """
+name = "tiny-search"
+out = "{folder}/out"
+corpus = "{folder}/book.txt"
+valid = "{folder}/valid.txt"
+threads = 1
+options = {{ steps = 3, embedding_size = 16, vocab_size = 300, lanes = 4, validations = 3 }}
+
+[space]
+learning_rate = {{ kind = "real", low = 1e-3, high = 1e-2, log = true }}
+hidden_size = {{ kind = "whole", low = 8, high = 16, step = 8 }}
+tokenizer = {{ kind = "choice", values = ["unigram", "bpe"] }}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    (tmp_path / "book.txt").write_text(TEXT)
+    (tmp_path / "valid.txt").write_text(TEXT.replace("donkey", "goose"))
+    path = tmp_path / "SEARCH.toml"
+    path.write_text(SEARCH.format(folder=tmp_path))
+    return path
+
+
+@pytest.mark.timeout(600)  # three trainings, each in a process of its own
+def test_a_search_goes_on_and_writes_a_preset_that_train_takes(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert main(["tune", str(plan), "--trials", "1"]) == 0
+    assert tune(Namespace(plan=plan, trials=1)) == 0
+    study = open_study(read_search(plan))
+    assert [trial.number for trial in study.trials] == [0, 1]
+    assert all(len(trial.intermediate_values) == 3 for trial in study.trials)
+    path = tmp_path / "out" / "tiny-search.toml"
+    best = tomllib.loads(path.read_text())
+    assert best["learning_rate"] == study.best_params["learning_rate"]
+    assert (best["vocab_size"], best["architecture"]) == (300, "awd_lstm")
+    assert (
+        main(expand_preset(["train", str(tmp_path / "book.txt"), "--preset", str(path), "--out", f"{tmp_path}/r"])) == 0
+    )
+    assert "2 trials, 2 of them to the end" in capsys.readouterr().out
+
+
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan.write_text(plan.read_text().replace('["unigram", "bpe"]', '["telepathy", "dowsing"]'))
+    assert tune(Namespace(plan=plan, trials=2)) == 1
+    states = [trial.state for trial in open_study(read_search(plan)).trials]
+    assert states == [optuna.trial.TrialState.FAIL] * 2
+    assert "no trial came to its end" in capsys.readouterr().err
+
+
+class _Running:
+    """A training that never ends by itself."""
+
+    def poll(self) -> None:
+        return None
+
+
+def test_a_hopeless_trial_is_stopped_early(plan: Path, tmp_path: Path) -> None:
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=5.0))
+    points = [{"valid_bits_per_byte": 4.0}, {"valid_bits_per_byte": 6.0}]
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(json.dumps(point) + "\n" for point in points) + '{"valid_bits')
+    with pytest.raises(optuna.TrialPruned):
+        _watch(study.ask(), _Running(), path)  # type: ignore[arg-type]
+
+
+def test_the_best_of_several_becomes_the_preset(plan: Path) -> None:
+    search, study = read_search(plan), optuna.create_study()
+    for rate, value in ((0.1, 2.5), (0.2, 1.5), (0.3, 1.75)):
+        distribution = {"learning_rate": optuna.distributions.FloatDistribution(0, 1)}
+        study.add_trial(
+            optuna.trial.create_trial(value=value, params={"learning_rate": rate}, distributions=distribution)
+        )
+    text = preset_text(search, study)
+    assert tomllib.loads(text)["learning_rate"] == 0.2
+    assert "trial 1 of 3:\n# 1.5000 bits a byte" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("low = 1e-3, high = 1e-2", "low = 1e-2, high = 1e-3", "low must be below high"),
+        ("low = 1e-3", "low = 0.0", "above 0 on a log scale, got 0 and 0.01"),
+        ('kind = "choice"', 'kind = "whim"', "space.tokenizer: input tag 'whim' .* does not match"),
+        ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
+        ("threads = 1", 'preset = "quick"', "preset must be one of course, fast, .* got 'quick'"),
+    ],
+)
+def test_a_wrong_search_is_refused_before_anything_runs(plan: Path, old: str, new: str, message: str) -> None:
+    plan.write_text(plan.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        read_search(plan)
+
+
+def test_the_example_search_is_valid_toml() -> None:
+    example = Path(__file__).parents[2] / "docs" / "tune.toml"
+    assert tomllib.loads(example.read_text())["space"]["learning_rate"]["log"] is True

@@ -1,0 +1,224 @@
+"""`python -m trainer tune SEARCH.toml`: a search for better training options with Optuna.
+
+Trials stand in a database (DATABASE_URL, or a SQLite file beside the results), so a search goes on wherever it stopped
+and any number of workers, on any machines that reach the database, share it. A trial trains in a process of its own;
+its validations are watched as they come, and it is stopped where others at the same point did better. The best options
+are written as a preset that `train --preset` takes.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import optuna
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from core.errors import ConfigError, CorpusError
+
+from .presets import as_arguments, load_preset
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.5
+
+
+class Real(BaseModel):
+    """A number between two others, on a logarithmic scale where `log` says so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["real"]
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "Real":
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low must be below high, and above 0 on a log scale, got {self.low:g} and {self.high:g}")
+        return self
+
+    def suggest(self, trial: optuna.Trial, name: str) -> float:
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+
+class Whole(BaseModel):
+    """A whole number from `low` to `high` in steps of `step`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["whole"]
+    low: int
+    high: int
+    step: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Whole":
+        if self.low > self.high:
+            raise ValueError(f"low must not be above high, got {self.low} and {self.high}")
+        return self
+
+    def suggest(self, trial: optuna.Trial, name: str) -> int:
+        return trial.suggest_int(name, self.low, self.high, step=self.step)
+
+
+class Choice(BaseModel):
+    """One of several values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["choice"]
+    values: tuple[str | int | float | bool, ...] = Field(min_length=2)
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Any:
+        return trial.suggest_categorical(name, list(self.values))
+
+
+Dimension = Annotated[Real | Whole | Choice, Field(discriminator="kind")]
+
+
+class Search(BaseModel):
+    """A search: the preset it starts from, fixed options, and the options to vary. Times are in minutes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    out: Path
+    corpus: Path
+    valid: Path
+    preset: str = "fast"
+    minutes: float = Field(default=2, gt=0)
+    threads: int = Field(default=2, ge=1)
+    seed: int = 1
+    options: dict[str, Any] = {}
+    space: dict[str, Dimension] = Field(min_length=1)
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Run the command: this worker's share of the trials, then the best preset so far."""
+    search = read_search(Path(args.plan))
+    search.out.mkdir(parents=True, exist_ok=True)
+    study = open_study(search)
+    study.optimize(lambda trial: _try(search, trial), n_trials=args.trials, catch=(CorpusError,))
+    finished = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    print(f"{len(study.trials)} trials, {len(finished)} of them to the end")
+    if not finished:
+        print("no trial came to its end; nothing to write yet", file=sys.stderr)
+        return 1
+    path = search.out / f"{search.name}.toml"
+    path.write_text(preset_text(search, study), encoding="utf-8")
+    print(f"{study.best_value:.4f} bits a byte: python -m trainer train … --preset {path}")
+    return 0
+
+
+def read_search(path: Path) -> Search:
+    """Read a SEARCH.toml. Raises ConfigError that names every bad key."""
+    try:
+        search = Search(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors())
+        raise ConfigError(f"{path}: {'; '.join(problems)}") from None
+    load_preset(search.preset)
+    return search
+
+
+def open_study(search: Search) -> optuna.Study:
+    """Create the study, or join the one of that name."""
+    return optuna.create_study(
+        study_name=search.name,
+        storage=optuna.storages.RDBStorage(_storage_url(search)),
+        load_if_exists=True,
+        direction="minimize",
+        sampler=optuna.samplers.TPESampler(constant_liar=True),  # workers side by side try different things
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3),
+    )
+
+
+def preset_text(search: Search, study: optuna.Study) -> str:
+    """Return the best trial's options as a preset file."""
+    best = study.best_trial
+    options = load_preset(search.preset) | search.options | best.params
+    lines = [
+        f"# Found by `python -m trainer tune`, search {search.name!r}, trial {best.number} of {len(study.trials)}:",
+        f"# {best.value:.4f} bits a byte of validation text after {search.minutes:g} minutes a trial.",
+        *(f"{key} = {_toml_value(value)}" for key, value in options.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _try(search: Search, trial: optuna.Trial) -> float:
+    """Train once; return the best validation bits a byte. Raises TrialPruned where others did better."""
+    chosen = {name: dimension.suggest(trial, name) for name, dimension in search.space.items()}
+    folder = search.out / f"trial-{trial.number}"
+    with _training(search, folder, chosen) as process:
+        try:
+            history = _watch(trial, process, folder / "history.jsonl")
+        finally:
+            process.terminate()
+    errors = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
+    if process.returncode != 0 or not history:
+        raise CorpusError(f"trial {trial.number} ended with status {process.returncode}: {(errors or [''])[-1]}")
+    return min(point["valid_bits_per_byte"] for point in history)
+
+
+def _training(search: Search, folder: Path, chosen: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = [
+        *(sys.executable, "-m", "trainer", "train", str(search.corpus), "--valid", str(search.valid)),
+        *("--out", str(folder), "--preset", search.preset, "--minutes", str(search.minutes), "--clock", "processor"),
+        *("--seed", str(search.seed), "--quiet"),
+        *as_arguments({**search.options, **chosen}),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": str(search.threads)}
+    with (folder / "log.txt").open("wb") as output:
+        return subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
+
+
+def _watch(trial: optuna.Trial, process: "subprocess.Popen[bytes]", path: Path) -> list[dict[str, float]]:
+    """Report validations as they come, until training ends or the pruner has seen enough."""
+    history: list[dict[str, float]] = []
+    while True:
+        is_over = process.poll() is not None
+        points = _read_lines(path)
+        for step, point in enumerate(points[len(history) :], start=len(history)):
+            trial.report(point["valid_bits_per_byte"], step)
+            if not is_over and trial.should_prune():
+                raise optuna.TrialPruned
+        history = points
+        if is_over:
+            return history
+        time.sleep(_POLL_S)
+
+
+def _read_lines(path: Path) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # after the last line end there may be half a line
+
+
+def _storage_url(search: Search) -> str:
+    """Optuna works with drivers that block: take the async ones' names out of DATABASE_URL."""
+    url = os.environ.get("DATABASE_URL", f"sqlite:///{search.out / 'trials.sqlite3'}")
+    for asynchronous, blocking in (("+aiosqlite", ""), ("+asyncpg", "+psycopg")):
+        url = url.replace(asynchronous, blocking, 1)
+    return url
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"expected a finite number, got {value}")
+    return json.dumps(value)
