@@ -67,7 +67,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path / TOKENIZER}: expected {expected} pieces, as in {CONFIG}, got {tokenizer.vocab_size}"
         )
     try:
-        model = build_model(config.architecture, config.model)
+        with torch.device("meta"):  # no memory and no random numbers: the weights come from the file
+            model = build_model(config.architecture, config.model)
     except CheckpointError as error:
         raise CheckpointError(f"{path / CONFIG}: {error}") from error
     _load_weights(model, path / WEIGHTS)
@@ -149,7 +150,7 @@ def _load_weights(model: torch.nn.Module, file: Path) -> None:
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{file}: expected finite numbers, got NaN or infinity in {name}")
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
 
 
 def _replace_directory(source: Path, target: Path) -> None:

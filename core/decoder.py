@@ -14,21 +14,21 @@ sampling or scheduling.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from .models import LayerWeights, RecurrentWeights, State
+from .models import RecurrentWeights, State
 from .sampling import BLOCK
 
 Precision = Literal["int8", "bfloat16", "float32"]
 
 _VECTOR = 32  # floats that one turn of torch's element-wise loops takes on AVX-512; fewer elsewhere
 _TILE = 16  # rows of a float product
+_ROWS_AT_ONCE = 512  # rows of weights quantised at once, to spare memory at start
 _SMALLEST_SCALE = 1e-12  # an all-zero row needs a scale too
 
 
@@ -51,15 +51,23 @@ class Decoder:
         self.widths = tuple(layer.weight_hh.shape[1] for layer in weights.layers)
         with torch.inference_mode():
             padded = tuple(_round_up(width, _VECTOR * threads) for width in self.widths)
-            layers = _pad_layers(weights.layers, padded)
-            first = layers[0]
-            gate_table = torch.addmm(first.bias, weights.embedding.detach().float(), first.weight_ih.t())  # (V, 4H)
-            self._layers = [_Layer.build(layers[0], gate_table, precision, max_rows, has_input=False)]
-            self._layers += [_Layer.build(layer, None, precision, max_rows, has_input=True) for layer in layers[1:]]
             self._output_bias = torch.full((self.padded_vocab_size,), -torch.inf)
             self._output_bias[: self.vocab_size] = weights.output_bias.detach()
             output_weight = _pad(weights.output_weight.detach().float(), self.padded_vocab_size, padded[-1])
             self._output = _build_linear(output_weight, precision, max_rows)
+            inputs = (weights.embedding.shape[1], *padded[:-1])
+            layers = []
+            for number in reversed(range(len(padded))):  # the first and largest last, when the others' copies are gone
+                layer, width = weights.layers[number], padded[number]
+                weight_ih = _prepare(layer.weight_ih, width, inputs[number])
+                matrix = _prepare(layer.weight_hh, width, width)
+                addend = _prepare(layer.bias.unsqueeze(1), width, 1).squeeze(1)
+                if number == 0:  # gate table (V, 4H)
+                    addend = torch.addmm(addend, weights.embedding.detach().float(), weight_ih.t())
+                else:
+                    matrix = torch.cat((weight_ih, matrix), 1)
+                layers.append(_Layer(_build_linear(matrix, precision, max_rows), addend, max_rows))
+            self._layers = layers[::-1]
             self._logits = torch.zeros(max_rows, self.padded_vocab_size)
             # flat, hidden and cell of each layer in turn, the stream axis at dim 1
             self._state: State = tuple(torch.zeros(1, slots, width) for width in padded for _ in range(2))
@@ -145,56 +153,37 @@ class Decoder:
 
 
 class _Linear(Protocol):
+    inputs: int
+
     def __call__(self, inputs: Tensor, addend: Tensor, out: Tensor) -> Tensor:
         """out = inputs @ weight.T + addend; inputs (B, K) may be strided, addend (N,) or (B, N), out (B, N)."""
         ...
 
 
-@dataclass(slots=True)
 class _Layer:
-    """One LSTM layer and its part of the batch: `joint` is [inputs, hidden] side by side, so one product does both.
+    """One LSTM layer and its part of the batch.
 
-    tanh(x) is 2 sigmoid(2x) - 1, with the first factor 2 folded into the weights of the g gate: torch's sigmoid is
-    several times faster than its tanh on CPU, and all four gates become one call.
+    `joint` is [inputs, hidden] side by side, so that one product does both; the first layer's inputs are in its gate
+    table.
     """
 
-    product: _Linear
-    addend: Tensor  # (4H,) bias, or (V, 4H) gate table
-    joint: Tensor  # (R, E + H), or (R, H) where the inputs are in the gate table
-    inputs: Tensor
-    hidden: Tensor
-    cell: Tensor
-    gates: Tensor
-    squashed: Tensor
-
-    @classmethod
-    def build(
-        cls, weights: LayerWeights, gate_table: Tensor | None, precision: Precision, rows: int, *, has_input: bool
-    ) -> "_Layer":
-        width = weights.weight_hh.shape[1]
-        matrix = torch.cat((weights.weight_ih, weights.weight_hh), 1) if has_input else weights.weight_hh
-        addend = weights.bias if gate_table is None else gate_table
-        addend = addend.clone()
-        matrix = matrix.clone()
-        matrix[2 * width : 3 * width] *= 2
-        addend[..., 2 * width : 3 * width] *= 2
-        joint = torch.zeros(rows, matrix.shape[1])
-        return cls(
-            product=_build_linear(matrix, precision, rows),
-            addend=addend,
-            joint=joint,
-            inputs=joint[:, :-width],
-            hidden=joint[:, -width:],
-            cell=torch.zeros(rows, width),
-            gates=torch.zeros(rows, 4 * width),
-            squashed=torch.zeros(rows, width),
-        )
+    def __init__(self, product: "_Linear", addend: Tensor, rows: int) -> None:
+        width = addend.shape[-1] // 4
+        self._product = product
+        self._addend = addend  # (4H,) bias, or (V, 4H) gate table
+        self._joint = torch.zeros(rows, product.inputs)  # (R, E + H), or (R, H)
+        self.inputs = self._joint[:, :-width]
+        self.hidden = self._joint[:, -width:]
+        self.cell = torch.zeros(rows, width)
+        self._gates = torch.zeros(rows, 4 * width)
+        self._squashed = torch.zeros(rows, width)
 
     def step(self, rows: int, ids: Tensor) -> None:
-        addend = self.addend if self.addend.dim() == 1 else self.addend.index_select(0, ids)
-        gates = self.product(self.joint[:rows], addend, self.gates[:rows]).sigmoid_()
+        """Take one step of the LSTM. tanh(x) is 2 sigmoid(2x) - 1, with the inner 2 in the weights of the g gate."""
+        addend = self._addend if self._addend.dim() == 1 else self._addend.index_select(0, ids)
+        gates = self._product(self._joint[:rows], addend, self._gates[:rows]).sigmoid_()
         i, f, g, o = gates.chunk(4, 1)  # (B, H) each
-        cell, squashed, hidden = self.cell[:rows], self.squashed[:rows], self.hidden[:rows]
+        cell, squashed, hidden = self.cell[:rows], self._squashed[:rows], self.hidden[:rows]
         cell.mul_(f).addcmul_(i, g.mul_(2).sub_(1))
         torch.mul(cell, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
         torch.mul(o, squashed, out=hidden)
@@ -208,15 +197,18 @@ class _Int8Linear:
     """
 
     def __init__(self, weight: Tensor, rows: int) -> None:
-        outputs, inputs = weight.shape
-        self._scales = weight.abs().amax(1).clamp_(min=_SMALLEST_SCALE).div_(127)  # (N,)
-        quantised = (weight / self._scales.unsqueeze(1)).round_().clamp_(-127, 127).to(torch.int8)
+        outputs, self.inputs = weight.shape
+        self._scales = torch.linalg.vector_norm(weight, torch.inf, 1).clamp_(min=_SMALLEST_SCALE).div_(127)  # (N,)
+        quantised = torch.empty_like(weight, dtype=torch.int8)
+        for row in range(0, outputs, _ROWS_AT_ONCE):
+            rows_now = slice(row, row + _ROWS_AT_ONCE)
+            quantised[rows_now] = (weight[rows_now] / self._scales[rows_now].unsqueeze(1)).round_()
         self._transposed = quantised.t()  # (K, N), a view: `_int_mm` is fastest on this layout
         self._packed = torch.ops.onednn.qlinear_prepack(quantised, None)
         self._zero_points = torch.zeros(outputs, dtype=torch.int32)
-        self._float = torch.empty(rows, inputs)
-        self._signed = torch.empty(1, inputs, dtype=torch.int8)
-        self._unsigned = torch.empty(rows, inputs, dtype=torch.uint8)
+        self._float = torch.empty(rows, self.inputs)
+        self._signed = torch.empty(1, self.inputs, dtype=torch.int8)
+        self._unsigned = torch.empty(rows, self.inputs, dtype=torch.uint8)
 
     def __call__(self, inputs: Tensor, addend: Tensor, out: Tensor) -> Tensor:
         rows = len(inputs)
@@ -238,9 +230,9 @@ class _TiledLinear:
     """A float product in tiles of `_TILE` rows, the last one filled up: the same shape, the same sums, every time."""
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int) -> None:
-        outputs, inputs = weight.shape
+        outputs, self.inputs = weight.shape
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), _TILE)
-        self._inputs = torch.zeros(_round_up(rows, _TILE), inputs, dtype=dtype)
+        self._inputs = torch.zeros(_round_up(rows, _TILE), self.inputs, dtype=dtype)
         self._sums = torch.zeros(_round_up(rows, _TILE), outputs)
 
     def __call__(self, inputs: Tensor, addend: Tensor, out: Tensor) -> Tensor:
@@ -264,21 +256,18 @@ def _round_up(size: int, multiple: int) -> int:
 
 
 def _pad(matrix: Tensor, rows: int, columns: int) -> Tensor:
-    return torch.nn.functional.pad(matrix, (0, columns - matrix.shape[1], 0, rows - matrix.shape[0]))
+    if matrix.shape == (rows, columns):
+        return matrix
+    return nn.functional.pad(matrix, (0, columns - matrix.shape[1], 0, rows - matrix.shape[0]))
 
 
-def _pad_layers(layers: Sequence[LayerWeights], padded: Sequence[int]) -> list[LayerWeights]:
-    """Add units with zero weights: their cell and hidden state stay zero, so they change nothing."""
-    inputs = [layers[0].weight_ih.shape[1], *padded[:-1]]
-    return [_pad_layer(layer, width, size) for layer, width, size in zip(layers, padded, inputs, strict=True)]
+def _prepare(gates: Tensor, width: int, columns: int) -> Tensor:
+    """Pad one weight of a layer, (4H, K), to `width` units, whose state stays zero, and double its g gate.
 
-
-def _pad_layer(layer: LayerWeights, width: int, inputs: int) -> LayerWeights:
-    gates_ih = layer.weight_ih.detach().float().chunk(4)
-    gates_hh = layer.weight_hh.detach().float().chunk(4)
-    bias = [torch.nn.functional.pad(gate, (0, width - len(gate))) for gate in layer.bias.detach().float().chunk(4)]
-    return LayerWeights(
-        weight_ih=torch.cat([_pad(gate, width, inputs) for gate in gates_ih]),
-        weight_hh=torch.cat([_pad(gate, width, width) for gate in gates_hh]),
-        bias=torch.cat(bias),
-    )
+    With the g gate doubled, tanh is a sigmoid too: torch's is several times faster on CPU, and one call does all gates.
+    """
+    gates = gates.detach().view(4, -1, gates.shape[1])
+    padded = torch.zeros(4, width, columns)
+    padded[:, : gates.shape[1], : gates.shape[2]] = gates
+    padded[2] *= 2
+    return padded.view(4 * width, columns)

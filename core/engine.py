@@ -5,12 +5,11 @@ events to their readers and cancels streams whose readers have gone. Knows nothi
 """
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import weakref
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,7 +46,7 @@ class EngineSettings(BaseModel):
     ray_max_replicas: int = Field(default=4, ge=1)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class EngineStats(WorkerStats):
     """A look at an engine, for metrics: the worker's totals, its limits and its state cache."""
 
@@ -76,7 +75,8 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._worker = await asyncio.to_thread(self._build_worker)
+        self._worker = await asyncio.to_thread(self._build_worker, self.checkpoint)
+        self.checkpoint = dataclasses.replace(self.checkpoint, model=None)  # its weights are packed now: free them
         self._worker.start()
         return self
 
@@ -114,7 +114,7 @@ class Engine:
         assert self._worker is not None, "snapshot before the engine was entered"
         cache = self._worker.cache
         return EngineStats(
-            **asdict(self._worker.stats),
+            **dataclasses.asdict(self._worker.stats),
             checkpoint=self.name,
             slots=self.settings.slots,
             queue=self.settings.queue,
@@ -132,18 +132,10 @@ class Engine:
             await asyncio.to_thread(self._worker.join)
             await asyncio.sleep(0)  # the last bundle is delivered in the loop's next turn
 
-    @cached_property
-    def fingerprint(self) -> bytes:
-        """What ties an exported state to these weights at this precision."""
-        digest = hashlib.blake2b(self.settings.precision.encode(), digest_size=16)
-        for name, tensor in sorted(self.checkpoint.model.state_dict().items()):
-            digest.update(name.encode() + tensor.numpy().tobytes())
-        return digest.digest()
-
-    def _build_worker(self) -> Worker:
-        settings, model = self.settings, self.checkpoint.model
+    def _build_worker(self, checkpoint: Checkpoint) -> Worker:
+        settings, model = self.settings, checkpoint.model
         if not hasattr(model, "recurrent_weights"):
-            architecture = self.checkpoint.config.architecture
+            architecture = checkpoint.config.architecture
             raise CheckpointError(f"{self.name}: expected an LSTM-family model to write with, got {architecture}")
         threads = settings.threads or min(len(os.sched_getaffinity(0)), _MAX_THREADS)
         decoder = Decoder(
@@ -153,6 +145,8 @@ class Engine:
             max_rows=min(settings.batch, settings.slots),
             threads=threads,
         )
+        self._state_size = decoder.state_size
+        self._fingerprint = _fingerprint(model, settings.precision)
         return Worker(
             decoder=decoder,
             tokenizer=self.tokenizer,
@@ -173,7 +167,7 @@ class Engine:
             writer=TextWriter(self.tokenizer, request.sampling.stop),
             over=over,
         )
-        generation = Generation(stream, self._worker, lambda: self.fingerprint)
+        generation = Generation(stream, self._worker, self._fingerprint)
         self._open.add(stream)
         self._readers[stream] = generation
         if len(request.prompt) <= _LONG_PROMPT_CHARS:
@@ -188,9 +182,11 @@ class Engine:
         self._worker.submit(stream)
 
     def _unpack(self, data: bytes) -> StreamState:
-        state_size = 2 * sum(self.checkpoint.model.config.widths)
         return StreamState.unpack(
-            data, fingerprint=self.fingerprint, state_size=state_size, vocab_size=self.tokenizer.vocab_size
+            data,
+            fingerprint=self._fingerprint,
+            state_size=self._state_size,
+            vocab_size=self.tokenizer.vocab_size,
         )
 
     def _deliver_soon(self, bundle: Bundle) -> None:
@@ -207,3 +203,12 @@ class Engine:
             reader = self._readers.get(stream)
             if reader is not None:
                 reader.receive(events)
+
+
+def _fingerprint(model: Any, precision: Precision) -> bytes:
+    """What ties an exported state to these weights at this precision."""
+    digest = hashlib.blake2b(precision.encode(), digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy())
+    return digest.digest()

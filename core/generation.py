@@ -6,7 +6,6 @@ the iterator, ends its stream by the next step.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Self
 
 from .errors import GenerationError
@@ -18,7 +17,7 @@ from .worker import Worker
 class Generation:
     """Async iterator over the events of one stream. The last one is `Finished`, unless the reader closed first."""
 
-    def __init__(self, stream: Stream, worker: Worker, fingerprint: Callable[[], bytes]) -> None:
+    def __init__(self, stream: Stream, worker: Worker, fingerprint: bytes) -> None:
         self._stream = stream
         self._worker = worker
         self._fingerprint = fingerprint
@@ -62,7 +61,7 @@ class Generation:
         state = self._stream.export() if self._is_over else None
         if state is None:
             raise GenerationError("expected a stream that ended right after a token; export the state of its text")
-        return state.pack(self._fingerprint())
+        return state.pack(self._fingerprint)
 
     def receive(self, events: list[Event]) -> None:
         """Take in events from the engine."""

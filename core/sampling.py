@@ -159,14 +159,6 @@ def log_probabilities(logits: Tensor, id: int, top: int) -> tuple[float, list[tu
     return float(table[id]), list(zip(ids.tolist(), values.tolist(), strict=True))
 
 
-def restrict(logits: Tensor, ids: Sequence[int]) -> None:
-    """Leave only the tokens `ids` to choose from. logits (V,) are changed in place."""
-    row = logits.numpy()
-    kept = row[ids]
-    row.fill(-np.inf)
-    row[ids] = kept
-
-
 class StepDecoder(Protocol):
     """What the plain loop needs of `core.decoder.Decoder`."""
 
@@ -179,13 +171,8 @@ class StepDecoder(Protocol):
     def step(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor: ...
 
 
-def generate_plain(
-    decoder: StepDecoder, prompt_ids: Sequence[int], params: SamplingParams, first_ids: Sequence[int] = ()
-) -> Iterator[int]:
-    """Yield max_tokens ids after the prompt, one stream, one step at a time: what the engine must reproduce.
-
-    The first one is among `first_ids`, where there are any.
-    """
+def generate_plain(decoder: StepDecoder, prompt_ids: Sequence[int], params: SamplingParams) -> Iterator[int]:
+    """Yield max_tokens ids after the prompt, one stream, one step at a time: what the engine must reproduce."""
     sampler = Sampler(decoder.padded_vocab_size, 1)
     ids = list(prompt_ids)
     decoder.reset(0)
@@ -193,10 +180,7 @@ def generate_plain(
         decoder.advance([id], [0])
     for _ in range(params.max_tokens):
         draw = Draw(params, uniform(params.seed, len(ids)), ids[-PENALTY_WINDOW:])
-        logits = decoder.step(ids[-1:], [0])
-        if first_ids and len(ids) == len(prompt_ids):
-            restrict(logits[0], first_ids)
-        ids += sampler.draw(logits, [draw])
+        ids += sampler.draw(decoder.step(ids[-1:], [0]), [draw])
         yield ids[-1]
 
 

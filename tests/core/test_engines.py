@@ -1,0 +1,77 @@
+"""Engines by name: found on disk, loaded when asked for, swapped under running streams."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.engine import Engine, EngineSettings
+from core.engines import CheckpointSettings, Engines
+from core.errors import CheckpointError, InputError
+from core.requests import Finished, GenerationRequest, SamplingDefaults, sampling_params
+
+SMALL = EngineSettings(slots=2, batch=2, threads=1, state_cache_mb=1, shutdown_grace_s=0.0)
+
+
+@pytest.fixture
+def folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    for name in ("fable", "saga"):
+        shutil.copytree(tiny_checkpoint, tmp_path / "models" / name)
+    (tmp_path / "models" / "notes").mkdir()
+    return tmp_path / "models"
+
+
+async def finish(engine: Engine, pace: float = 0.0) -> Finished:
+    params = sampling_params(SamplingDefaults(), max_tokens=20, seed=1)
+    events = [event async for event in engine.generate(GenerationRequest(prompt="Once", sampling=params, pace=pace))]
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+async def test_checkpoints_are_found_and_loaded_when_first_asked_for(folder: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,), name="saga"), SMALL) as engines:
+        assert engines.names() == ["fable", "saga"]
+        assert engines.loaded() == []
+        default, again = await asyncio.gather(engines.get(), engines.get("saga"))
+        assert default is again
+        assert [engine.name for engine in engines.loaded()] == ["saga"]
+        assert (await finish(await engines.get("fable"))).reason == "length"
+
+
+async def test_the_first_checkpoint_by_name_is_the_default(folder: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,)), SMALL) as engines:
+        assert engines.default_name == "fable"
+
+
+async def test_an_unknown_name_is_refused_and_the_known_ones_are_named(folder: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,)), SMALL) as engines:
+        with pytest.raises(InputError, match="checkpoint must be one of fable, saga, got 'epic'"):
+            await engines.get("epic")
+
+
+async def test_no_checkpoint_at_all_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(tmp_path,)), SMALL) as engines:
+        with pytest.raises(CheckpointError, match=f"expected a checkpoint in {tmp_path}, found none"):
+            await engines.get()
+
+
+async def test_a_swap_lets_old_streams_finish_and_takes_new_ones(folder: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,)), SMALL) as engines:
+        old = await engines.get("fable")
+        running = asyncio.create_task(finish(old, pace=50))
+        await asyncio.sleep(0.05)
+        fresh = await engines.swap("fable")
+        assert fresh is not old
+        assert await engines.get() is fresh
+        assert (await finish(fresh)).reason == "length"
+        assert (await running).reason == "length"
+
+
+async def test_a_swap_to_a_damaged_checkpoint_changes_nothing(folder: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,), name="fable"), SMALL) as engines:
+        old = await engines.get()
+        (folder / "saga" / "model.safetensors").write_bytes(b"half")
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            await engines.swap("saga")
+        assert await engines.get() is old
