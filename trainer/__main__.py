@@ -116,7 +116,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--pretrain-dropout", type=float, default=0.3, help="what dropout is multiplied by until then")
     add("--tokenizer", default="unigram", choices=("unigram", "bpe", "char", "word"))
     add("--vocab-size", type=int, help="pieces; planned if not given")
-    add("--architecture", default="awd_lstm", choices=("awd_lstm", "lstm"))
+    add("--architecture", default="awd_lstm", choices=("awd_lstm", "lstm", "mogrifier", "transformer"))
     add("--embedding-size", type=int, help="width; planned if not given")
     add("--hidden-size", type=int, help="width; planned if not given")
     add("--layers", type=int, help="planned if not given")

@@ -197,7 +197,7 @@ def _model_config(architecture: str, data: Data, plan: Plan) -> dict[str, Any]:
         "hidden_size": plan.hidden_size,
         "layers": plan.layers,
     }
-    if architecture == "lstm":
+    if architecture in ("lstm", "transformer"):
         return sizes | {"dropout": plan.dropout}
     dropouts = ("input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
     return sizes | dict.fromkeys(dropouts, plan.dropout) | {"embedding_dropout": plan.dropout / 4}

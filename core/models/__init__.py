@@ -9,11 +9,15 @@ from core.errors import CheckpointError
 
 from .awd_lstm import AWDLSTM, AWDLSTMConfig
 from .lstm import LSTM, LSTMConfig
+from .mogrifier import Mogrifier, MogrifierConfig
 from .protocol import Hidden, LanguageModel, LayerWeights, RecurrentWeights, State, detach_state
+from .transformer import Transformer, TransformerConfig
 
 ARCHITECTURES: dict[str, tuple[type[Any], type[Any]]] = {
     "awd_lstm": (AWDLSTMConfig, AWDLSTM),
     "lstm": (LSTMConfig, LSTM),
+    "mogrifier": (MogrifierConfig, Mogrifier),
+    "transformer": (TransformerConfig, Transformer),
 }
 
 

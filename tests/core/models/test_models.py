@@ -11,11 +11,13 @@ from core.models import ARCHITECTURES, LanguageModel, build_model, detach_state
 DOCUMENT = 1
 SIZES = {"vocab_size": 50, "document_id": DOCUMENT, "embedding_size": 12, "hidden_size": 16, "layers": 2}
 
+MORE = {"transformer": {"heads": 4, "memory": 16}, "mogrifier": {"rank": 4}}
+
 
 @pytest.fixture(params=sorted(ARCHITECTURES))
 def model(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(0)
-    return build_model(request.param, SIZES).eval()
+    return build_model(request.param, SIZES | MORE.get(request.param, {})).eval()
 
 
 def test_a_model_is_a_language_model(model: Any) -> None:
@@ -55,6 +57,7 @@ def test_hidden_and_the_output_layer_give_the_logits(model: Any) -> None:
     torch.testing.assert_close(hidden.output @ model.output_weight.t() + model.output_bias, logits)
 
 
+@pytest.mark.parametrize("model", ["awd_lstm", "lstm"], indirect=True)
 def test_recurrent_weights_run_by_hand_give_the_logits(model: Any) -> None:
     weights = model.recurrent_weights()
     ids = torch.tensor([7, 8, 9])
@@ -105,3 +108,39 @@ def test_an_unknown_architecture_is_named() -> None:
 def test_a_wrong_setting_is_named() -> None:
     with pytest.raises(CheckpointError, match="colour"):
         build_model("awd_lstm", SIZES | {"colour": "blue"})
+
+
+def test_a_transformer_sees_as_far_as_its_memory_and_no_further() -> None:
+    torch.manual_seed(0)
+    model = build_model("transformer", SIZES | {"layers": 1, "heads": 4, "memory": 3}).eval()
+    ids = torch.randint(2, 50, (6, 1))
+    other = ids.clone()
+    other[1] = 3 if ids[1] == 2 else 2
+    logits, changed = (model(x, model.init_state(1))[0] for x in (ids, other))
+    assert not torch.equal(logits[4], changed[4])
+    assert torch.equal(logits[5], changed[5])
+
+
+def test_a_transformer_needs_heads_that_divide_its_width() -> None:
+    with pytest.raises(CheckpointError, match="got 12 and 8"):
+        build_model("transformer", SIZES)
+
+
+def test_a_mogrifier_whose_gates_stand_at_one_is_an_lstm() -> None:
+    mogrifier, plain = build_model("mogrifier", SIZES).eval(), build_model("awd_lstm", SIZES).eval()
+    for layer in mogrifier.layers:
+        for gate in layer.gates:
+            gate.maps[-1].weight.data.zero_()
+    plain.load_state_dict({name: x for name, x in mogrifier.state_dict().items() if ".gates." not in name})
+    ids = torch.randint(2, 50, (5, 2))
+    torch.testing.assert_close(mogrifier(ids, mogrifier.init_state(2))[0], plain(ids, plain.init_state(2))[0])
+
+
+def test_mogrifier_gates_follow_the_equation_of_the_paper() -> None:
+    layer = build_model("mogrifier", SIZES | {"rounds": 3, "rank": 0}).layers[0]
+    x, hidden = torch.randn(2, 12), torch.randn(2, 16)
+    q1, r2, q3 = (gate.maps[0].weight for gate in layer.gates)
+    x1 = 2 * torch.sigmoid(hidden @ q1.t()) * x
+    hidden2 = 2 * torch.sigmoid(x1 @ r2.t()) * hidden
+    x3 = 2 * torch.sigmoid(hidden2 @ q3.t()) * x1
+    torch.testing.assert_close(layer._mogrify(x, hidden), (x3, hidden2))
