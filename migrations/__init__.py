@@ -33,7 +33,9 @@ async def downgrade(settings: DatabaseSettings, revision: str) -> None:
 
 
 async def is_current(settings: DatabaseSettings) -> bool:
-    """Say whether the database stands at the newest revision. Raises StoreError."""
+    """Say whether the database stands at the newest revision; makes nothing. Raises StoreError."""
+    if not Database(settings).exists:
+        return False
     async with Database(settings) as database, database.read() as session:
         connection = await session.connection()
         return await connection.run_sync(_revision) == ScriptDirectory.from_config(_config()).get_current_head()

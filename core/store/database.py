@@ -86,6 +86,11 @@ class Database:
         """Return the folder that the database stands in, and what is kept beside it."""
         return Path(self.url.database or "").parent if self.is_sqlite else self._folder
 
+    @property
+    def exists(self) -> bool:
+        """Say whether there is something to open: a SQLite file is made when it is missing, a server is not."""
+        return not self.is_sqlite or Path(self.url.database or "").exists()
+
     async def __aenter__(self) -> Self:
         with self._told():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -208,7 +213,7 @@ def _reason(error: Exception) -> str:
     cause = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
     if re.search(r"no such (table|column)|(relation|column) .* does not exist", cause):
         return f"{cause}; bring it up to date with `python -m migrations`"
-    if "readonly" in cause or "unable to open" in cause:
+    if re.search(r"readonly|unable to open|Permission denied", cause):
         return f"{cause}; make the file and its folder writable for this user"
     if isinstance(error, ConnectionError):
         return f"{cause}; start it, or correct DATABASE_URL"

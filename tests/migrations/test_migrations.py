@@ -49,6 +49,11 @@ async def test_upgrading_twice_changes_nothing(database_settings: DatabaseSettin
     assert await migrations.is_current(database_settings)
 
 
+async def test_asking_whether_a_missing_file_is_current_does_not_make_it(tmp_path: Path) -> None:
+    assert not await migrations.is_current(DatabaseSettings(url=f"sqlite:///{tmp_path}/folder/missing.sqlite3"))
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_an_empty_database_is_not_current(empty_database: DatabaseSettings) -> None:
     assert not await migrations.is_current(empty_database)
 
