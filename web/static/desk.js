@@ -64,6 +64,7 @@ export class Desk {
     this.inks.copied = [];
     this.#redraw();
     this.#showCopiedSoon();
+    if (isNew) await this.save();
     this.#pickUp();
   }
 
@@ -316,7 +317,7 @@ export class Desk {
 
   #edited(change, { first, last }) {
     const seam = this.live ? this.story.seam(this.live.node) : null;
-    const cutsPen = seam !== null && change.at < seam && seam < change.at + change.removed;
+    const cutsPen = seam !== null && change.at < seam && seam <= change.at + change.removed;
     this.story.edit(change);
     if (cutsPen) this.#leave();
     this.inks.copied = this.inks.copied.map(([a, b]) => moved(change, a, b)).filter(([a, b]) => a < b);
@@ -429,9 +430,10 @@ export class Desk {
   }
 
   #showMapSoon() {
-    if (this.mapped?.current === this.story.current && this.mapped.size === this.story.nodes.size) return;
+    clearTimeout(this.mapping);
+    const isSame = this.mapped?.current === this.story.current && this.mapped.size === this.story.nodes.size;
     this.mapped = { current: this.story.current, size: this.story.nodes.size };
-    requestAnimationFrame(() => this.#showMap());
+    this.mapping = setTimeout(() => this.#showMap(), isSame ? 600 : 0);
   }
 
   #showMap() {

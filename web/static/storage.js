@@ -10,6 +10,8 @@ const NAME = "fablewright";
 /** The shape of what is kept. A change of shape adds a step to `upgrade`; nothing is ever dropped. */
 export const VERSION = 2;
 
+const BLANK = { title: "", opening: "", words: 0, current: "root", checkpoint: null, isOnServer: false };
+
 /**
  * @typedef {object} Meta  a story without its nodes
  * @property {string} id
@@ -45,7 +47,7 @@ export class Shelf {
   /** @returns {Promise<Meta[]>} the last touched first */
   async list() {
     const metas = this.memory ? [...this.memory.values()].map((one) => one.meta) : await this.#all("stories");
-    return metas.sort((a, b) => b.updated - a.updated);
+    return metas.map((meta) => ({ ...BLANK, ...meta })).sort((a, b) => b.updated - a.updated);
   }
 
   /** @returns {Promise<?{meta: Meta, nodes: object[]}>} */
@@ -107,8 +109,7 @@ export class Shelf {
 /** @returns {Meta} */
 export function newMeta(fields = {}) {
   const now = Date.now();
-  const blank = { title: "", opening: "", words: 0, current: "root", checkpoint: null, isOnServer: false };
-  return { id: newId() + newId(), version: VERSION, ...blank, created: now, updated: now, ...fields };
+  return { id: newId() + newId(), version: VERSION, ...BLANK, created: now, updated: now, ...fields };
 }
 
 /** Bring what an older page has kept into today's shape. */

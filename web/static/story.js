@@ -18,6 +18,7 @@ const PAUSE_MS = 1200;
  * @property {number} removed
  * @property {string} inserted
  * @property {number} time  milliseconds since 1970
+ * @property {string} [origin]  what stood there before, where that is not the parent: undo goes back to it
  * @property {number} [given]  characters of `inserted` that were chosen by hand before the model wrote on
  * @property {Tokens} [tokens]
  * @property {object} [made]  how it was made: seed, checkpoint, sampling, stream, reason, …
@@ -133,7 +134,8 @@ export class Story {
    */
   continueAt(at = this.length(), given = "", made = {}) {
     const parent = this.branchPoint(at);
-    return this.#continuation(parent, at, this.length(parent) - at, given, made);
+    const origin = parent === this.current ? undefined : this.current;
+    return this.#continuation({ parent, at, removed: this.length(parent) - at, origin }, given, made);
   }
 
   /** Another continuation in the place of the one that stands last, or null where the writer's words stand last. */
@@ -141,9 +143,10 @@ export class Story {
     const node = this.retryable();
     if (!node) return null;
     const given = node.inserted.slice(0, node.given);
-    if (node.id === this.current) return this.#continuation(node.parent, node.at, node.removed, given, made);
-    const at = this.#startOf(node.id);
-    return this.#continuation(this.current, at, this.length() - at, given, made);
+    const { parent, at, removed, origin } = node;
+    if (node.id === this.current) return this.#continuation({ parent, at, removed, origin }, given, made);
+    const start = this.#startOf(node.id);
+    return this.#continuation({ parent: this.current, at: start, removed: this.length() - start }, given, made);
   }
 
   /** @returns {?Node} the continuation whose words are the last ones of the text */
@@ -235,8 +238,12 @@ export class Story {
     return Boolean(this.#next());
   }
 
+  /** Back to what stood there before: the parent, or the end of the branch that this one left in the middle. */
   undo() {
-    if (this.canUndo()) this.go(this.node().parent);
+    if (!this.canUndo()) return;
+    const { id, parent, origin } = this.node();
+    this.go(this.nodes.has(origin) ? origin : parent);
+    this.trail.set(this.current, id);
   }
 
   redo() {
@@ -247,9 +254,9 @@ export class Story {
     return this.trail.get(this.current) ?? this.children.get(this.current)?.at(-1);
   }
 
-  #continuation(parent, at, removed, given, made) {
+  #continuation(change, given, made) {
     const tokens = { ends: [], logprobs: [], choices: [] };
-    const fields = { kind: "continuation", parent, at, removed, inserted: given, given: given.length, tokens, made };
+    const fields = { kind: "continuation", ...change, inserted: given, given: given.length, tokens, made };
     return this.#add({ ...fields, time: Date.now() });
   }
 

@@ -1,6 +1,7 @@
 """A real server with two tiny models in a process of its own, and a real Chromium that visits it."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -46,13 +47,14 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoints(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two tiny models; the first has an index of its book."""
     from core.novelty import NoveltyIndex
     from tests.tiny import TEXT, make_tiny_checkpoint
 
-    folder = tmp_path_factory.mktemp("checkpoints")
-    NoveltyIndex.build([TEXT]).save(make_tiny_checkpoint(folder / "donkey"))
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(tiny_checkpoint, folder / "donkey")
+    NoveltyIndex.build([TEXT]).save(folder / "donkey")
     make_tiny_checkpoint(folder / "younger", steps=40)
     return folder
 
@@ -62,7 +64,7 @@ async def server(chromium: str, checkpoints: Path, tmp_path_factory: pytest.Temp
     """The address of `python -m web serve`, as a visitor meets it."""
     folder = tmp_path_factory.mktemp("server")
     environment = os.environ | {
-        "FABLEWRIGHT_CHECKPOINT__FOLDER": str(checkpoints),
+        "FABLEWRIGHT_CHECKPOINT__FOLDERS": json.dumps([str(checkpoints)]),
         "FABLEWRIGHT_CHECKPOINT__NAME": "donkey",
         "DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'desk.sqlite3'}",
         "OMP_NUM_THREADS": "1",

@@ -1,8 +1,9 @@
 """What a visitor does and sees, in one line each."""
 
-from playwright.async_api import Page
+import json
+from typing import Any
 
-MARKS = [("browser", {}), ("asyncio", {"loop_scope": "session"})]
+from playwright.async_api import Page, WebSocket
 
 
 async def write(page: Page, text: str) -> None:
@@ -28,8 +29,9 @@ async def started(page: Page, more_than: int = 0) -> None:
 
 
 async def finished(page: Page) -> None:
-    """Wait until the model has lifted the pen."""
-    await page.wait_for_function("() => document.querySelector('#page').getAttribute('aria-busy') === 'false'")
+    """Wait until the model has lifted the pen; a long prompt on a busy machine takes its time."""
+    lifted = "() => document.querySelector('#page').getAttribute('aria-busy') === 'false'"
+    await page.wait_for_function(lifted, timeout=60_000)
 
 
 async def text_of(page: Page) -> str:
@@ -45,3 +47,54 @@ async def caret_to(page: Page, place: int) -> None:
     await page.keyboard.press("Control+Home")
     for _ in range(place):
         await page.keyboard.press("ArrowRight")
+
+
+async def model_words(page: Page) -> str:
+    """What wears the model's ink, joined."""
+    return await page.evaluate(
+        """() => {
+            const order = (a, b) => (a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_PRECEDING ? 1 : -1);
+            const place = (a, b) =>
+                a.startContainer === b.startContainer
+                    ? a.startOffset - b.startOffset
+                    : order(a.startContainer, b.startContainer);
+            const words = (range) => range.startContainer.data.slice(range.startOffset, range.endOffset);
+            return [...CSS.highlights.get("model")].toSorted(place).map(words).join("\\n\\n");
+        }"""
+    )
+
+
+async def saved(page: Page) -> None:
+    """Wait until the browser has kept the story as it stands on the page."""
+    await page.evaluate(
+        """async () => {
+            const { Shelf } = await import("/static/storage.js");
+            const { Story } = await import("/static/story.js");
+            const shelf = await Shelf.open();
+            const shown = () => [...document.querySelectorAll("#page > p")].map((p) => p.textContent).join("\\n\\n");
+            for (;;) {
+                const kept = await shelf.load(sessionStorage.getItem("story"));
+                if (kept && new Story({ nodes: kept.nodes, current: kept.meta.current }).text() === shown()) return;
+                await new Promise((resolve) => setTimeout(resolve, 100));
+            }
+        }"""
+    )
+
+
+class Wire:
+    """What page and server say to each other on the WebSocket."""
+
+    def __init__(self, page: Page) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.heard: list[dict[str, Any]] = []
+        page.on("websocket", self._listen)
+
+    def starts(self) -> list[dict[str, Any]]:
+        return [message for message in self.sent if message["type"] == "start"]
+
+    def completion(self, id: str) -> str:
+        return "".join(message["text"] for message in self.heard if message["type"] == "text" and message["id"] == id)
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framesent", lambda frame: self.sent.append(json.loads(frame)))
+        socket.on("framereceived", lambda frame: self.heard.append(json.loads(frame)))

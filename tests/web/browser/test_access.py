@@ -1,0 +1,136 @@
+"""For everyone: no axe violation on any view in light or dark, a phone's width, the keyboard alone, calm motion."""
+
+from typing import Literal
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, expect
+
+from tests.web.browser.conftest import AT_ONCE, open_desk, watch
+from tests.web.browser.hands import caret_to, finished, generate, text_of, write
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+Scheme = Literal["light", "dark"]
+PHONE = {"width": 360, "height": 740}
+LAPTOP = {"width": 1280, "height": 800}
+
+
+async def visit(browser: Browser, server: str, complaints: list[str], scheme: Scheme, size: dict[str, int]) -> Page:
+    context = await browser.new_context(
+        base_url=server,
+        color_scheme=scheme,
+        viewport={"width": size["width"], "height": size["height"]},
+        reduced_motion="reduce",
+    )
+    await context.add_init_script(AT_ONCE)
+    page = await context.new_page()
+    watch(page, complaints)
+    await open_desk(page)
+    return page
+
+
+async def check(page: Page, view: str) -> None:
+    results = await Axe().run(page)
+    found = [f"{one['id']}: {[node['html'] for node in one['nodes']]}" for one in results.response["violations"]]
+    assert not found, f"{view}: {found}"
+    wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert await page.evaluate(wide) <= 0, f"{view} is wider than its window"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+async def test_axe_finds_nothing_on_any_view(
+    browser: Browser, server: str, complaints: list[str], scheme: Scheme, size: dict[str, int]
+) -> None:
+    page = await visit(browser, server, complaints, scheme, size)
+    await check(page, "an empty desk")
+    await write(page, "CHAPTER I\n\nOnce upon a time")
+    await generate(page)
+    await page.get_by_role("button", name="Retry").click()
+    await finished(page)
+    await check(page, "a story")
+    await caret_to(page, 32)
+    await page.keyboard.press("Alt+Enter")
+    await expect(page.locator("#note")).to_be_visible()
+    await check(page, "a note")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Settings").click()
+    await check(page, "settings")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Story", exact=True).click()
+    await page.get_by_role("button", name="Make a link").click()
+    link = await page.get_by_label("The link").input_value()
+    await check(page, "the story's panel")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("link", name="Shelf").click()
+    await expect(page.get_by_role("heading", name="Stories")).to_be_visible()
+    await check(page, "the shelf")
+    await page.get_by_role("link", name="Models").click()
+    await page.get_by_text("Its card").first.click()
+    await check(page, "the models")
+    await page.goto(link)
+    await expect(page.locator("article")).to_be_visible()
+    await check(page, "a shared story")
+    await page.context.close()
+
+
+async def test_a_story_can_be_written_by_keyboard_alone(desk: Page) -> None:
+    for _ in range(12):
+        await desk.keyboard.press("Tab")
+        if await desk.evaluate("() => document.activeElement.id") == "page":
+            break
+    await desk.keyboard.type("Once upon a time")
+    await desk.keyboard.press("Control+Enter")
+    await desk.wait_for_timeout(50)
+    await finished(desk)
+    first = await text_of(desk)
+    assert len(first) > 20
+    await desk.keyboard.press("Control+Shift+Enter")
+    await desk.wait_for_timeout(50)
+    await finished(desk)
+    assert await text_of(desk) != first
+    for _ in range(4):
+        await desk.keyboard.press("Shift+Tab")
+        if await desk.evaluate("() => document.activeElement.closest('#map') !== null"):
+            break
+    await desk.keyboard.press("ArrowLeft")
+    await desk.keyboard.press("Enter")
+    assert await text_of(desk) == first
+
+
+async def test_focus_can_be_seen(desk: Page) -> None:
+    await desk.locator("#home").focus()
+    await desk.keyboard.press("Tab")
+    await desk.keyboard.press("Tab")
+    style = "() => getComputedStyle(document.activeElement).outlineStyle"
+    assert await desk.evaluate(style) == "solid"
+
+
+async def test_the_page_is_small(desk: Page, server: str) -> None:
+    sizes = await desk.evaluate(
+        """async () => {
+            const loaded = performance.getEntriesByType("resource").filter((one) => one.name.includes("/static/"));
+            return [performance.getEntriesByType("navigation")[0], ...loaded].map((one) => one.decodedBodySize);
+        }"""
+    )
+    assert len(sizes) > 10
+    assert sum(sizes) < 150_000, "page weight in bytes, before compression"
+
+
+async def test_nothing_is_loaded_from_elsewhere(desk: Page, server: str) -> None:
+    asked: list[str] = []
+    desk.on("request", lambda request: asked.append(request.url))
+    await desk.reload()
+    await desk.get_by_role("link", name="Models").click()
+    await desk.wait_for_timeout(300)
+    assert asked
+    assert [url for url in asked if not url.startswith(server)] == []
+
+
+async def test_the_security_policy_forbids_inline_scripts_and_styles(desk: Page) -> None:
+    response = await desk.reload()
+    assert response is not None
+    policy = response.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy or "default-src 'self'" in policy

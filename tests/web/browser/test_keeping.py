@@ -1,0 +1,142 @@
+"""Nothing that was written is lost: reload, two tabs, older records, the shelf, files."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from tests.web.browser.conftest import open_desk, watch
+from tests.web.browser.hands import finished, generate, saved, started, text_of, write
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+BEGINNING = "Once upon a time"
+
+
+async def test_a_story_is_there_again_after_a_reload_with_its_branches(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    await desk.get_by_role("button", name="Retry").click()
+    await finished(desk)
+    text = await text_of(desk)
+    await saved(desk)
+    await desk.reload()
+    await started(desk)
+    assert await text_of(desk) == text
+    assert await desk.locator("#map button").count() == 4
+    await desk.get_by_role("button", name="Undo").click()
+    assert await text_of(desk) == BEGINNING
+
+
+async def test_a_reload_in_mid_stream_finds_the_story_whole(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Seed").fill("99")
+    await desk.keyboard.press("Escape")
+    await generate(desk)
+    whole = await text_of(desk)
+    await desk.keyboard.press("Control+z")
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Watch it write").check()
+    await desk.keyboard.press("Escape")
+    await desk.focus("#page")
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 8)
+    await desk.reload()
+    await desk.wait_for_function(
+        "(length) => document.querySelector('#page').innerText.length >= length * 0.9", arg=len(whole)
+    )
+    await finished(desk)
+    assert await text_of(desk) == whole
+
+
+async def test_two_tabs_on_one_story_do_not_overwrite_each_other(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await write(desk, BEGINNING)
+    await saved(desk)
+    other = await context.new_page()
+    watch(other, complaints)
+    await open_desk(other)
+    assert await text_of(other) == BEGINNING
+    await write(other, " in the other tab")
+    await write(desk, " in this tab")
+    await saved(other)
+    await saved(desk)
+    assert await text_of(desk) == BEGINNING + " in this tab"
+    assert await text_of(other) == BEGINNING + " in the other tab"
+    await desk.reload()
+    await started(desk)
+    assert await text_of(desk) == BEGINNING + " in this tab"
+    await desk.locator("#map").get_by_role("button", name="you: in the other tab").click()
+    assert await text_of(desk) == BEGINNING + " in the other tab"
+
+
+async def test_a_story_kept_by_an_older_page_opens(desk: Page) -> None:
+    await desk.evaluate(
+        """() => new Promise((resolve, reject) => {
+            const request = indexedDB.open("fablewright", 1);
+            request.onsuccess = () => {
+                const transaction = request.result.transaction("stories", "readwrite");
+                const text = "From an older page.";
+                const old = { id: "an-old-story-1234567", version: 1, title: "Old", text, created: 1, updated: 2 };
+                transaction.objectStore("stories").put(old);
+                transaction.oncomplete = () => resolve(request.result.close());
+                transaction.onabort = () => reject(transaction.error);
+            };
+        })"""
+    )
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.get_by_role("button", name="Old", exact=True).click()
+    await started(desk)
+    assert await text_of(desk) == "From an older page."
+    await write(desk, " And on.")
+    await saved(desk)
+    await desk.reload()
+    await started(desk)
+    assert await text_of(desk) == "From an older page. And on."
+
+
+async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
+    await write(desk, "The first story.")
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await desk.get_by_role("button", name="New story").click()
+    await write(desk, "The second story.")
+    await desk.get_by_role("link", name="Shelf").click()
+    titles = desk.locator(".shelf .title")
+    await expect(titles).to_have_text(["The second story.", "The first story."])
+    await titles.nth(1).click()
+    await started(desk)
+    assert await text_of(desk) == "The first story."
+    desk.on("dialog", lambda dialog: dialog.accept())
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.get_by_role("button", name="Delete The second story.").click()
+    await expect(titles).to_have_text(["The first story."])
+
+
+async def test_a_story_leaves_as_text_and_as_markdown(desk: Page) -> None:
+    await write(desk, "A *star*\n\nand a second paragraph")
+    await desk.fill("#title", "Stars")
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    async with desk.expect_download() as download:
+        await desk.get_by_role("button", name="Text", exact=True).click()
+    file = await download.value
+    assert file.suggested_filename == "Stars.txt"
+    assert Path(await file.path()).read_text() == "A *star*\n\nand a second paragraph"
+    async with desk.expect_download() as download:
+        await desk.get_by_role("button", name="Markdown").click()
+    markdown = Path(await (await download.value).path()).read_text()
+    assert markdown.startswith("# Stars\n\nA \\*star\\*\n\nand a second paragraph\n\n---\n")
+
+
+async def test_a_file_is_brought_in(desk: Page, tmp_path: Path) -> None:
+    file = tmp_path / "From home.txt"
+    file.write_bytes(b"Written at home.\r\n\r\nThe end.")
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.set_input_files("#import", file)
+    await started(desk)
+    assert await text_of(desk) == "Written at home.\n\nThe end."
+    await expect(desk.locator("#title")).to_have_value("From home")
+    await desk.reload()
+    await started(desk)
+    assert await text_of(desk) == "Written at home.\n\nThe end."

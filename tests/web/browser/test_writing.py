@@ -1,0 +1,260 @@
+"""Writing with the model: generate, stop, retry, undo; whose words are whose; what is sent."""
+
+import re
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.web.browser.hands import Wire, caret_to, finished, generate, model_words, started, text_of, write
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+BEGINNING = "Once upon a time"
+
+
+async def test_the_model_writes_on_in_its_own_ink(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    text = await text_of(desk)
+    assert text.startswith(BEGINNING)
+    assert len(text) > len(BEGINNING)
+    assert (await model_words(desk)).replace("\n", "") == text[len(BEGINNING) :].replace("\n", "")
+
+
+async def test_the_page_shows_exactly_what_came(desk: Page) -> None:
+    wire = Wire(desk)
+    await desk.reload()
+    await write(desk, BEGINNING)
+    await generate(desk)
+    (start,) = wire.starts()
+    assert start["prompt"] == BEGINNING
+    assert await text_of(desk) == BEGINNING + wire.completion(start["id"])
+
+
+async def test_a_newcomer_sees_the_model_write_after_one_click(desk: Page) -> None:
+    beginning = desk.locator("#beginnings button").first
+    words = await beginning.inner_text()
+    await beginning.click()
+    await started(desk, len(words))
+    await finished(desk)
+    assert (await text_of(desk)).startswith(words)
+    await expect(desk.locator("#invitation")).to_be_hidden()
+
+
+async def test_an_empty_page_lets_the_model_begin(desk: Page) -> None:
+    await desk.get_by_role("button", name="Generate").click()
+    await started(desk)
+    await finished(desk)
+    assert await text_of(desk) == await model_words(desk)
+
+
+async def test_escape_stops_and_keeps_what_was_written(desk: Page) -> None:
+    await slowly(desk)
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 5)
+    await desk.keyboard.press("Escape")
+    await finished(desk)
+    text = await text_of(desk)
+    await desk.wait_for_timeout(400)
+    assert await text_of(desk) == text
+    assert len(text) > len(BEGINNING)
+    await expect(desk.get_by_role("button", name="Generate")).to_be_visible()
+
+
+async def test_the_stop_button_stops(desk: Page) -> None:
+    await slowly(desk)
+    await desk.get_by_role("button", name="Generate").click()
+    await started(desk, 5)
+    await desk.get_by_role("button", name="Stop").click()
+    await finished(desk)
+    await expect(desk.get_by_role("button", name="Stop")).to_be_hidden()
+
+
+async def test_the_next_continuation_starts_from_what_stands_there(desk: Page) -> None:
+    wire = Wire(desk)
+    await desk.reload()
+    await write(desk, BEGINNING)
+    await generate(desk)
+    await write(desk, " And then, \n")
+    await caret_to(desk, 4)
+    await desk.keyboard.type(", twice,")
+    standing = await text_of(desk)
+    await generate(desk)
+    assert wire.starts()[1]["prompt"] == standing
+    assert (await text_of(desk)).startswith(standing)
+
+
+async def test_the_writers_words_stay_the_writers_among_the_models(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    await caret_to(desk, len(BEGINNING) + 3)
+    await desk.keyboard.type("MINE")
+    assert "MINE" in await text_of(desk)
+    assert "MINE" not in await model_words(desk)
+
+
+async def test_retry_writes_another_and_undo_and_redo_lead_back(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    first = await text_of(desk)
+    await desk.get_by_role("button", name="Retry").click()
+    await finished(desk)
+    second = await text_of(desk)
+    assert second.startswith(BEGINNING)
+    assert second != first
+    await desk.get_by_role("button", name="Undo").click()
+    assert await text_of(desk) == BEGINNING
+    await desk.get_by_role("button", name="Redo").click()
+    assert await text_of(desk) == second
+
+
+async def test_the_map_leads_to_every_branch(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    first = await text_of(desk)
+    await desk.get_by_role("button", name="Retry").click()
+    await finished(desk)
+    assert await desk.locator("#map button").count() == 4  # the empty page, the beginning, two continuations
+    await desk.locator("#map button.continuation").first.click()
+    assert await text_of(desk) == first
+
+
+async def test_the_same_seed_writes_the_same_text(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    first = await text_of(desk)
+    await desk.locator("#seed").click()
+    seed = await desk.evaluate("() => navigator.clipboard.readText()")
+    await desk.keyboard.press("Control+z")
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Seed").fill(seed)
+    await desk.get_by_role("button", name="Close").click()
+    await generate(desk)
+    assert await text_of(desk) == first
+
+
+async def test_settings_are_sent_as_they_are_set(desk: Page) -> None:
+    wire = Wire(desk)
+    await desk.reload()
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_role("button", name="wild").click()
+    await desk.get_by_label("Length").fill("24")
+    await desk.get_by_label("Stop at").fill("moon\nsea")
+    await desk.get_by_label("Stop at").blur()
+    await desk.keyboard.press("Escape")
+    await generate(desk)
+    start = wire.starts()[0]
+    assert {name: start[name] for name in ("temperature", "max_tokens", "stop", "top_p")} == {
+        "temperature": 1.1,
+        "max_tokens": 24,
+        "stop": ["moon", "sea"],
+        "top_p": 1,
+    }
+
+
+async def test_scripts_and_markup_stay_text(desk: Page) -> None:
+    script = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\"> & so on"
+    await write(desk, script)
+    await desk.fill("#title", "<b>A title</b>")
+    await generate(desk)
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.get_by_role("button", name="<b>A title</b>", exact=True)).to_be_visible()
+    assert await desk.locator("main img, main script, main b").count() == 0
+    assert "gone" not in await desk.title()
+    await desk.get_by_role("link", name="Fablewright").click()
+    assert (await text_of(desk)).startswith(script)
+
+
+async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
+    await slowly(desk)
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 3)
+    await desk.keyboard.press("Control+Home")
+    await desk.keyboard.type("Listen! ", delay=30)
+    await desk.keyboard.press("Escape")
+    await finished(desk)
+    text = await text_of(desk)
+    assert text.startswith("Listen! " + BEGINNING)
+    assert text.removeprefix("Listen! " + BEGINNING) == await model_words(desk)
+
+
+async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -> None:
+    await slowly(desk)
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 3)
+    await desk.keyboard.press("Control+a")
+    await desk.keyboard.press("Delete")
+    await desk.keyboard.type("Another thing.")
+    await finished(desk)
+    await desk.wait_for_timeout(300)
+    assert await text_of(desk) == "Another thing."
+
+
+async def test_what_the_server_refuses_is_said_in_words_and_nothing_is_lost(desk: Page) -> None:
+    await desk.evaluate("() => localStorage.setItem('fablewright.settings', JSON.stringify({stop: ['x'.repeat(300)]}))")
+    await desk.reload()
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await expect(desk.get_by_role("alert")).to_contain_text("1 to 200 characters")
+    assert await text_of(desk) == BEGINNING
+
+
+async def test_a_story_longer_than_the_model_reads_is_sent_from_its_end(desk: Page) -> None:
+    wire = Wire(desk)
+    await desk.reload()
+    paragraph = "The donkey walked down the hill to the well, and up the hill again. " * 5
+    story = "\n\n".join([paragraph] * 3000)  # 1 MB
+    await desk.evaluate("(text) => navigator.clipboard.writeText(text)", story)
+    await desk.focus("#page")
+    await desk.keyboard.press("Control+v")
+    await generate(desk)
+    (start,) = wire.starts()
+    assert len(start["prompt"].encode()) <= 262_144
+    assert story.endswith(start["prompt"])
+    assert start["prompt"].startswith("The donkey")
+    text = await text_of(desk)
+    assert text.startswith(story)
+    assert len(text) > len(story)
+
+
+async def test_finished_sentences_are_announced_and_nothing_else(desk: Page) -> None:
+    announced = await desk.evaluate(
+        """async () => {
+            const { Announcer } = await import("/static/announce.js");
+            const region = document.createElement("div");
+            const announcer = new Announcer(region);
+            const said = () => [...region.children].map((p) => p.textContent);
+            const steps = [];
+            for (const piece of ["The fo", "x ran. The", " donkey", ' said "Yes."', "\\n\\nSo th"]) {
+                announcer.hear(piece);
+                steps.push(said());
+            }
+            announcer.flush();
+            return [...steps, said()];
+        }"""
+    )
+    ran, yes = "The fox ran.", 'The donkey said "Yes."'
+    assert announced == [[], [ran], [ran], [ran], [ran, yes], [ran, yes, "So th"]]
+
+
+async def test_the_pace_of_the_words_can_be_watched(desk: Page) -> None:
+    wire = Wire(desk)
+    await slowly(desk)
+    await desk.get_by_role("button", name="Generate").click()
+    await started(desk, 5)
+    assert wire.starts()[0]["pace"] > 0
+    await expect(desk.locator("#status")).to_contain_text(re.compile(r"\d+ tokens/s"))
+    await desk.keyboard.press("Escape")
+    await finished(desk)
+
+
+async def slowly(page: Page) -> None:
+    """Let the model write at a reader's pace, and long enough to be interrupted."""
+    await page.evaluate(
+        "() => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens: 400}))"
+    )
+    await page.reload()
+    await page.wait_for_function("() => !document.querySelector('#desk').hidden")
