@@ -5,7 +5,7 @@ PORT ?= 8080
 BIN := .venv/bin
 PIN := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: serve bot setup test check format bench test-faults test-cluster audit lock clean
+.PHONY: serve bot setup setup-training test check format bench test-faults test-cluster audit lock clean
 
 serve: setup ## open http://127.0.0.1:8080
 	$(BIN)/python -m web serve --port $(PORT)
@@ -14,6 +14,8 @@ bot: setup ## needs DISCORD_TOKEN
 	$(BIN)/python -m bot
 
 setup: .venv/.serving
+
+setup-training: .venv/.training ## what python -m trainer needs
 
 test: .venv/.developing
 	$(BIN)/python -m pytest

@@ -159,6 +159,14 @@ def log_probabilities(logits: Tensor, id: int, top: int) -> tuple[float, list[tu
     return float(table[id]), list(zip(ids.tolist(), values.tolist(), strict=True))
 
 
+def restrict(logits: Tensor, ids: Sequence[int]) -> None:
+    """Leave only the tokens `ids` to choose from. logits (V,) are changed in place."""
+    row = logits.numpy()
+    kept = row[ids]
+    row.fill(-np.inf)
+    row[ids] = kept
+
+
 class StepDecoder(Protocol):
     """What the plain loop needs of `core.decoder.Decoder`."""
 
@@ -171,8 +179,13 @@ class StepDecoder(Protocol):
     def step(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor: ...
 
 
-def generate_plain(decoder: StepDecoder, prompt_ids: Sequence[int], params: SamplingParams) -> Iterator[int]:
-    """Yield max_tokens ids after the prompt, one stream, one step at a time: what the engine must reproduce."""
+def generate_plain(
+    decoder: StepDecoder, prompt_ids: Sequence[int], params: SamplingParams, first_ids: Sequence[int] = ()
+) -> Iterator[int]:
+    """Yield max_tokens ids after the prompt, one stream, one step at a time: what the engine must reproduce.
+
+    The first one is among `first_ids`, where there are any.
+    """
     sampler = Sampler(decoder.padded_vocab_size, 1)
     ids = list(prompt_ids)
     decoder.reset(0)
@@ -180,7 +193,10 @@ def generate_plain(decoder: StepDecoder, prompt_ids: Sequence[int], params: Samp
         decoder.advance([id], [0])
     for _ in range(params.max_tokens):
         draw = Draw(params, uniform(params.seed, len(ids)), ids[-PENALTY_WINDOW:])
-        ids += sampler.draw(decoder.step(ids[-1:], [0]), [draw])
+        logits = decoder.step(ids[-1:], [0])
+        if first_ids and len(ids) == len(prompt_ids):
+            restrict(logits[0], first_ids)
+        ids += sampler.draw(logits, [draw])
         yield ids[-1]
 
 

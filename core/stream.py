@@ -30,10 +30,13 @@ class TextWriter:
         self._stops = stops
         self._held = ""
         self.is_stopped = False
+        self.skips_space = False  # the text begins with a space that the prompt has already
 
     def push(self, id: int) -> str:
         """The text that may be shown now that this id has come."""
         text = self._decoder.push(id)
+        if self.skips_space:
+            text, self.skips_space = text[1:], False
         return self._release(text) if self._stops else text
 
     def flush(self) -> str:
@@ -74,6 +77,7 @@ class Stream:
     offset: int = 0  # how many tokens of the story came before `tokens`
     created_at: float = field(default_factory=time.monotonic)
     prompt_tokens: int = 0
+    begins_with_space: bool = False  # the first new token must: see Tokenizer.encode_prompt
     generated: int = 0
     slot: int = -1
     started_at: float = 0.0
@@ -93,7 +97,11 @@ class Stream:
 
     def begin(self, tokenizer: Tokenizer) -> None:
         """Turn the prompt into tokens, after those of the restored state where there is one."""
-        ids = tokenizer.encode(self.request.prompt)
+        if self.over is not None:  # the state after exactly this text is wanted
+            ids = tokenizer.encode(self.request.prompt)
+        else:
+            ids, self.begins_with_space = tokenizer.encode_prompt(self.request.prompt)
+        self.writer.skips_space = self.begins_with_space
         self.prompt_tokens = len(ids)
         if self.restored is None:
             self.tokens = [tokenizer.document_id, *ids]
@@ -110,6 +118,11 @@ class Stream:
     def is_prefilling(self) -> bool:
         """Whether more than the token before the first new one is still to be read."""
         return self.fed < len(self.tokens) - 1
+
+    @property
+    def must_begin_with_space(self) -> bool:
+        """Whether the next token is the first one and has to begin with a space."""
+        return self.begins_with_space and self.generated == 0
 
     @property
     def unread(self) -> int:

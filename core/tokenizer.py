@@ -9,6 +9,7 @@ import codecs
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -149,6 +150,22 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids. `document_id` has none; bytes that are no UTF-8 come out as U+FFFD."""
         return b"".join(self._bytes[id] for id in ids).decode("utf-8", "replace")
+
+    def encode_prompt(self, prompt: str) -> tuple[list[int], bool]:
+        """Ids of a text to write on, and whether it ended in a space that the first new token must bring along.
+
+        A space belongs to the word that follows it: pieces begin with one. A model that has read a lone space has to
+        go on in a way that it never saw; so that space is left out here, and the first token is chosen among those
+        that begin with it ("token healing").
+        """
+        if len(prompt) > 1 and prompt[-1] == " " and not prompt[-2].isspace():
+            return self.encode(prompt[:-1]), True
+        return self.encode(prompt), False
+
+    @cached_property
+    def spaced_ids(self) -> list[int]:
+        """The ids whose text begins with a space."""
+        return [id for id, data in enumerate(self._bytes) if data.startswith(b" ")]
 
     def piece(self, id: int) -> str:
         """One id as people read it: its text, `<document>`, or `<0xE2>` for a lone byte."""

@@ -19,7 +19,7 @@ import torch
 
 from .decoder import Decoder
 from .requests import Event, FinishReason, Queued, TokenLogprob
-from .sampling import NOT_FINITE, Sampler, log_probabilities
+from .sampling import NOT_FINITE, Sampler, log_probabilities, restrict
 from .state_cache import StateCache
 from .stream import UNREAD_TOKENS, Stream
 from .tokenizer import Tokenizer
@@ -214,6 +214,9 @@ class Worker:
 
     def _step(self, rows: list[Stream]) -> None:
         logits = self._decoder.step([s.tokens[-1] for s in rows], [s.slot for s in rows])  # (B, V)
+        for row, stream in enumerate(rows):
+            if stream.must_begin_with_space:
+                restrict(logits[row], self._tokenizer.spaced_ids)
         asked = {
             row: logits[row, : self._decoder.vocab_size].clone()
             for row, stream in enumerate(rows)
@@ -254,9 +257,9 @@ class Worker:
 
     def _describe(self, stream: Stream, id: int, logits: torch.Tensor) -> TokenLogprob:
         logprob, top = log_probabilities(logits, id, stream.request.top_logprobs or 0)
-        piece = self._tokenizer.piece
-        named = tuple((piece(other), value) for other, value in top)
-        return TokenLogprob(text=piece(id), id=id, logprob=logprob, top=named)
+        start = 1 if stream.must_begin_with_space else 0  # the prompt has that space already
+        named = tuple((self._tokenizer.piece(other)[start:], value) for other, value in top)
+        return TokenLogprob(text=self._tokenizer.piece(id)[start:], id=id, logprob=logprob, top=named)
 
     def _finish(self, stream: Stream, reason: FinishReason, message: str | None = None) -> None:
         if stream.slot >= 0:

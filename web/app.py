@@ -22,6 +22,7 @@ from .health import HealthChecks
 from .limits import Limits
 from .metrics import Metrics
 from .openai import OpenAI
+from .openapi import OpenApi
 from .problems import show_problems
 from .security import same_origin_only, send_headers
 from .settings import WebSettings
@@ -90,6 +91,7 @@ class Web:
             get("/metrics", self.metrics.show),
             *self.health.routes(),
             *OpenAI(self.generations, self.settings).routes(),
+            *OpenApi().routes(),
             *Account(self._store, self.generations, self.settings).routes(),
             *Stories(self._store, timeout_s=timeout_s).routes(),
             *Checkpoints(self.generations, timeout_s=timeout_s).routes(),

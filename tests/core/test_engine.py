@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -57,19 +58,37 @@ def plain(checkpoint: Checkpoint, request: GenerationRequest, precision: Precisi
     """What the one-stream loop writes."""
     decoder = Decoder(checkpoint.model.recurrent_weights(), precision=precision)
     tokenizer = checkpoint.tokenizer
-    prompt = [tokenizer.document_id, *tokenizer.encode(request.prompt)]
+    prompt, begins_with_space = tokenizer.encode_prompt(request.prompt)
+    first_ids = tokenizer.spaced_ids if begins_with_space else ()
     ids: list[int] = []
-    for id in generate_plain(decoder, prompt, request.sampling):
+    for id in generate_plain(decoder, [tokenizer.document_id, *prompt], request.sampling, first_ids):
         if id == tokenizer.document_id:
             break
         ids.append(id)
-    return tokenizer.decode(ids)
+    return tokenizer.decode(ids)[begins_with_space:]
 
 
 async def all_slots_free(engine: Engine) -> None:
     async with asyncio.timeout(5):
         while (stats := engine.snapshot()).running or stats.waiting:  # noqa: ASYNC110  (the worker tells nobody)
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_space_at_the_prompts_end_belongs_to_the_first_word(
+    engine: Engine, tiny: Checkpoint, seed: int
+) -> None:
+    spaced, asked = PROMPT + " ", {"seed": seed, "temperature": 1.5, "top_logprobs": 3}
+    events = [event async for event in engine.generate(request(spaced, **asked))]
+    texts = [event for event in events if isinstance(event, Text)]
+    text = "".join(event.text for event in texts)
+    assert text == plain(tiny, request(spaced, **asked))
+    assert not text.startswith(" ")
+    first_token = texts[0].logprobs[0]
+    assert text.startswith(first_token.text)
+    assert sum(math.exp(value) for _, value in first_token.top) <= 1.0001
+    assert isinstance(events[0], Started)
+    assert events[0].prompt_tokens == len(tiny.tokenizer.encode(PROMPT))
 
 
 async def test_a_stream_is_started_written_and_finished(engine: Engine, tiny: Checkpoint) -> None:
