@@ -1,7 +1,8 @@
 """Chooses sampling settings by figures: those under which a model's texts read most like its authors'.
 
 Every setting goes on from the same held-out prompts with the same seeds; the authors' own continuations are the mark
-(the protocol of Holtzman et al. 2020). What "like" means is `TextStatistics.distance`.
+(the protocol of Holtzman et al. 2020). What "like" means is `TextStatistics.distance`. The texts come from the decoder
+as the product runs it, in int8.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def model_statistics(
     defaults = SamplingDefaults(top_p=1.0, temperature=1.0, max_tokens=int(words * TOKENS_PER_WORD) + 8)
     params = [sampling_params(defaults, seed=seed, **settings) for seed in range(len(passages))]
     prompts = [passage.prompt for passage in passages]
-    samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params)
+    samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params, precision="int8")
     texts = [first_words(sample.text, words) for sample in samples]
     return text_statistics(texts, books, mean_surprise=mean_surprise(samples))
 

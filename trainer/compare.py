@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.checkpoint import Checkpoint, load_checkpoint
+from core.decoder import Precision
 from core.errors import ConfigError, CorpusError, FablewrightError
 from core.requests import SamplingDefaults, sampling_params
 
@@ -237,12 +238,13 @@ def _memory(plan: Plan, texts: dict[str, list[Document]], checkpoint: Checkpoint
 
 
 def _decode_speed(checkpoint: Checkpoint, tokens: int = 128) -> Json:
-    """Tokens a second of the plain float32 loop, for one stream and for 64 together."""
+    """Tokens a second for one stream and for 64 together: by the int8 decoder where it knows the architecture."""
+    precision: Precision | None = "int8" if hasattr(checkpoint.model, "recurrent_weights") else None
     speeds = {}
     for streams in (1, 64):
         params = [sampling_params(SamplingDefaults(max_tokens=tokens), seed=seed) for seed in range(streams)]
         began = time.process_time()
-        samples = write_samples(checkpoint.model, checkpoint.tokenizer, [""] * streams, params)
+        samples = write_samples(checkpoint.model, checkpoint.tokenizer, [""] * streams, params, precision=precision)
         written = sum(len(checkpoint.tokenizer.encode(sample.text)) for sample in samples)
         speeds[str(streams)] = written / (time.process_time() - began)
     return speeds

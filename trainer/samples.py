@@ -1,18 +1,19 @@
-"""Texts written by a model for measuring it: many prompts side by side, any architecture, on the model as trained.
+"""Texts written by a model for measuring it: many prompts side by side.
 
-Draws exactly as the product does (core.sampling), but from the float32 model, without engine or decoder, so that a
-report needs nothing but a checkpoint.
+Draws exactly as the product does (core.sampling), without the engine's queue: from the model as it was trained,
+whatever its architecture, or from the decoder as it is run, at any of its precisions.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.decoder import Decoder, Precision
 from core.errors import CorpusError
 from core.requests import SamplingParams
 from core.sampling import BLOCK, PENALTY_WINDOW, Draw, Sampler, uniform
@@ -55,34 +56,41 @@ def cut_passages(texts: Iterable[str], *, prompt_words: int, words: int, count: 
 
 @torch.no_grad()
 def write_samples(
-    model: Any, tokenizer: Tokenizer, prompts: Sequence[str], params: Sequence[SamplingParams]
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    params: Sequence[SamplingParams],
+    *,
+    precision: Precision | None = None,
 ) -> list[Sample]:
-    """Continue each prompt with its own parameters, `max_tokens` of the first at most, ended where a story ends."""
+    """Continue each prompt with its own parameters, `max_tokens` of the first at most, ended where a story ends.
+
+    With a `precision` the decoder runs the model at it; without, the model itself does.
+    """
     model.eval()
     ids = [[tokenizer.document_id, *tokenizer.encode(prompt)] for prompt in prompts]
     starts = [len(row) for row in ids]
-    state, last = _read_prompts(model, ids)
-    padded = -(-tokenizer.vocab_size // BLOCK) * BLOCK
-    sampler = Sampler(padded, len(ids))
+    rows = [row[:-1] for row in ids]
+    steps: _Steps = _ModelSteps(model, rows) if precision is None else _DecoderSteps(model, rows, precision)
+    last = [row[-1] for row in ids]
+    sampler = Sampler(steps.padded_vocab_size, len(ids))
     nats = torch.zeros(len(ids), dtype=torch.float64)
     is_open = [True] * len(ids)
     for _ in range(params[0].max_tokens):
-        hidden, state = model.hidden(last, state)
-        logits = functional.linear(hidden.output[0], model.output_weight, model.output_bias).float().cpu()  # (B, V)
+        logits = steps.step(last)  # (B, padded V)
         table = logits.log_softmax(dim=1)
         draws = [
             Draw(settings, uniform(settings.seed, len(row)), row[-PENALTY_WINDOW:])
             for settings, row in zip(params, ids, strict=True)
         ]
-        drawn = sampler.draw(functional.pad(logits, (0, padded - logits.shape[1]), value=-torch.inf), draws)
-        for row, id in enumerate(drawn):
+        last = sampler.draw(logits, draws)
+        for row, id in enumerate(last):
             is_open[row] = is_open[row] and id != tokenizer.document_id
             if is_open[row]:
                 nats[row] -= float(table[row, id])
                 ids[row].append(id)
         if not any(is_open):
             break
-        last = torch.tensor([drawn], device=last.device)
     return [
         Sample(text=tokenizer.decode(row[start:]), nats=float(total))
         for row, start, total in zip(ids, starts, nats, strict=True)
@@ -112,14 +120,46 @@ def mean_surprise(samples: Iterable[Sample]) -> float:
     return sum(sample.nats for sample in collected) / math.log(2) / max(1, total_bytes)
 
 
-def _read_prompts(model: Any, ids: Sequence[Sequence[int]]) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Return the state (…, B, …) before each prompt's last id, and those last ids (1, B)."""
-    device = model.output_bias.device
-    states = []
-    for row in ids:
-        state = model.init_state(1)
-        if len(row) > 1:
-            _, state = model.hidden(torch.tensor(row[:-1], device=device)[:, None], state)
-        states.append(state)
-    state = tuple(torch.cat(tensors, dim=1) for tensors in zip(*states, strict=True))
-    return state, torch.tensor([[row[-1] for row in ids]], device=device)
+class _Steps(Protocol):
+    """A model that has read its prompts but for their last id, and goes on id by id."""
+
+    padded_vocab_size: int
+
+    def step(self, ids: Sequence[int]) -> Tensor:
+        """Feed one id to each row; return the logits (B, padded V), -inf where there is no piece."""
+        ...
+
+
+class _ModelSteps:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        self._model = model
+        self._device = model.output_bias.device
+        self.padded_vocab_size = -(-len(model.output_bias) // BLOCK) * BLOCK
+        states = []
+        for ids in prompts:
+            state = model.init_state(1)
+            if ids:
+                _, state = model.hidden(torch.tensor(ids, device=self._device)[:, None], state)
+            states.append(state)
+        self._state = tuple(torch.cat(tensors, dim=1) for tensors in zip(*states, strict=True))
+
+    def step(self, ids: Sequence[int]) -> Tensor:
+        """See _Steps."""
+        hidden, self._state = self._model.hidden(torch.tensor([ids], device=self._device), self._state)
+        logits = functional.linear(hidden.output[0], self._model.output_weight, self._model.output_bias).float().cpu()
+        return functional.pad(logits, (0, self.padded_vocab_size - logits.shape[1]), value=-torch.inf)
+
+
+class _DecoderSteps:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], precision: Precision) -> None:
+        count = len(prompts)
+        self._decoder = Decoder(model.recurrent_weights(), precision=precision, slots=count, max_rows=count)
+        self.padded_vocab_size = self._decoder.padded_vocab_size
+        for position in range(max(map(len, prompts))):
+            slots = [slot for slot, ids in enumerate(prompts) if position < len(ids)]
+            self._decoder.advance([prompts[slot][position] for slot in slots], slots)
+        self._slots = list(range(count))
+
+    def step(self, ids: Sequence[int]) -> Tensor:
+        """See _Steps."""
+        return self._decoder.step(ids, self._slots).clone()  # the sampler changes them

@@ -45,6 +45,15 @@ def test_prompts_side_by_side_are_continued_as_alone(tiny: Checkpoint) -> None:
     assert [sample.text for sample in samples] == [write_alone(tiny, text, n) for n, text in enumerate(prompts)]
 
 
+def test_the_decoder_writes_the_same_in_float32(tiny: Checkpoint) -> None:
+    prompts = ["", "Once upon a time there was a", "The fox"]
+    params = [sampling_params(PARAMS, seed=n) for n in range(3)]
+    expected = write_samples(tiny.model, tiny.tokenizer, prompts, params)
+    decoded = write_samples(tiny.model, tiny.tokenizer, prompts, params, precision="float32")
+    assert [sample.text for sample in decoded] == [sample.text for sample in expected]
+    assert [sample.nats for sample in decoded] == pytest.approx([sample.nats for sample in expected], rel=1e-3)
+
+
 def test_surprise_is_counted_over_the_continuation_alone(tiny: Checkpoint) -> None:
     prompt, end = "They sang until", " the stars were out."
     [sample] = read_samples(tiny.model, tiny.tokenizer, [Passage(prompt=prompt, continuation=end)])
