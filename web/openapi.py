@@ -180,7 +180,7 @@ class OpenApi:
         return json_response(describe())
 
 
-_Names = Mapping[tuple[type[BaseModel], JsonSchemaMode], Any]
+_Names = Mapping[Any, Any]  # a model and a mode to the reference of its schema
 
 
 def _schemas() -> tuple[_Names, dict[str, Any]]:
