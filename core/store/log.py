@@ -109,16 +109,14 @@ class Log:
 
     def start(self, row: Generation) -> None:
         """Mark a generation as running, soon. Raises StoreError when its end could not be kept."""
-        values = _values(row)
         need = 2048 + 2 * len((row.prompt or "").encode()) + 32 * row.max_tokens
-        room = self._spool.room_bytes - sum(self._open.values())
-        if self._away_since is not None and room < need:
+        if self._away_since is not None and self._spool.room_bytes - sum(self._open.values()) < need:
             raise StoreError(
                 "the log is full: the database has been away for "
                 f"{time.monotonic() - self._away_since:.0f} s and the spool cannot hold more; try again later"
             )
         self._open[row.request_id] = need
-        self._put(values, None)
+        self._put(_values(row), None)
 
     async def finish(self, row: Generation) -> None:
         """Return when the row is durable. Raises StoreError when neither database nor spool could take it."""
@@ -257,6 +255,8 @@ class Log:
                         return
             except StoreError as error:
                 log.debug("database still away: %s", error)
+            except Exception:  # whatever it is, rows wait in the spool: try on
+                log.exception("spool not replayed: path=%s", self._spool.path)
 
     async def _replay(self, spool: Spool, start: int) -> int:
         """Write the spool's rows from `start` on to the database; return where the last one ends."""
