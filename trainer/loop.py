@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -19,6 +20,7 @@ from core.errors import CheckpointError, CorpusError
 from core.models import detach_state
 
 from . import distributed
+from .averaging import TriggeredAverage
 from .batches import Batches
 from .loss import cross_entropy
 from .schedule import Clock, Plateau, one_cycle
@@ -32,12 +34,15 @@ class LoopSettings:
     """How to train, whatever the model and the data."""
 
     bptt: int = 64
+    variable_bptt: bool = False  # windows of random length, the learning rate in proportion (Merity et al. 2017, 4.1)
+    optimizer: str = "adamw"  # or "sgd"
+    averaging: bool = False  # validate and keep the mean of the weights, once triggered
     learning_rate: float = 2.5e-3
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.99
     clip: float = 1.0
-    schedule: str = "one-cycle"  # or "plateau"
+    schedule: str = "one-cycle"  # or "plateau", or "constant"
     activation_penalty: float = 0.0  # AR: alpha of Merity et al. 2017
     slowness_penalty: float = 0.0  # TAR: beta
     dropout_from: float = 0.0  # dropout is full from this progress on ...
@@ -46,6 +51,7 @@ class LoopSettings:
     save_every_s: float = 180.0
     patience: int | None = None  # validations without improvement after which to stop early
     bfloat16: bool = True
+    seed: int = 1
 
 
 class Loop:
@@ -71,13 +77,8 @@ class Loop:
         self._batches, self._folder, self._lanes = batches, folder, lanes
         self._validate, self._on_best, self._report = validate, on_best, report
         self._device = model.output_bias.device
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.learning_rate,
-            betas=(settings.beta1, settings.beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self._optimizer = _optimizer(model, settings)
+        self._average = TriggeredAverage(model)
         self._gradients = distributed.FlatGradients(model)
         self._plateau = Plateau()
         self._state = model.init_state(lanes)
@@ -113,13 +114,14 @@ class Loop:
 
     def _train_step(self, progress: float) -> None:
         settings = self.settings
-        scale = self._plateau.scale if settings.schedule == "plateau" else one_cycle(progress)
-        rate = settings.learning_rate * scale
+        steps = _window_length(settings, self.step)
+        scale = {"plateau": self._plateau.scale, "constant": 1.0}.get(settings.schedule, one_cycle(progress))
+        rate = settings.learning_rate * scale * steps / settings.bptt
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.model.dropout_scale = 1.0 if progress >= settings.dropout_from else settings.dropout_before
         self.model.train()
-        inputs, targets = (x.to(self._device) for x in self._batches.window(settings.bptt, progress))
+        inputs, targets = (x.to(self._device) for x in self._batches.window(steps, progress))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bfloat16):
             hidden, state = self.model.hidden(inputs, self._state)
             output = hidden.output.flatten(0, 1)
@@ -139,6 +141,7 @@ class Loop:
         if norm > settings.clip:
             buffer.mul_(settings.clip / norm)
         self._optimizer.step()
+        self._average.update()
         self._state = detach_state(state)
         self.step += 1
         self.tokens += targets.numel() * distributed.world_size()
@@ -157,6 +160,12 @@ class Loop:
         )
 
     def _check(self, progress: float) -> None:
+        with self._average.in_place():
+            self._validate_and_keep(progress)
+        if self.settings.averaging:
+            self._average.observe(self.history[-1]["valid_loss"])
+
+    def _validate_and_keep(self, progress: float) -> None:
         validation = self._validate()
         self._plateau.observe(validation.loss)
         self.history.append(
@@ -202,7 +211,7 @@ class Loop:
             tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
         if rank == 0:
             tensors |= {f"model.{name}": x.contiguous() for name, x in self.model.state_dict().items()}
-            tensors |= self._optimizer_tensors()
+            tensors |= self._optimizer_tensors() | self._average.tensors()
         save_file(tensors, aside / f"rank{rank}.safetensors")
         facts = {
             "step": self.step,
@@ -213,6 +222,7 @@ class Loop:
             "validations": self._validations,
             "without_gain": self._without_gain,
             "plateau": [self._plateau.scale, self._plateau.best, self._plateau.bad],
+            "average": self._average.state(),
             "batches": self._batches.state(),
             "world_size": distributed.world_size(),
         }
@@ -256,6 +266,7 @@ class Loop:
         self.clock.elapsed_s += facts["seconds"]
         self._validations, self._without_gain = facts["validations"], facts["without_gain"]
         self._plateau.scale, self._plateau.best, self._plateau.bad = facts["plateau"]
+        self._average.load_state(facts["average"], first)
         self._batches.load_state(facts["batches"])
         return True
 
@@ -271,3 +282,21 @@ class Loop:
                 state.setdefault(int(index), {})[key] = tensor
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _optimizer(model: torch.nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    betas = settings.beta1, settings.beta2
+    return torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def _window_length(settings: LoopSettings, step: int) -> int:
+    """How many tokens this window has: a function of seed and step alone, so that processes and resumed runs agree."""
+    if not settings.variable_bptt:
+        return settings.bptt
+    rng = np.random.default_rng([settings.seed, step])
+    base = settings.bptt if rng.random() < 0.95 else settings.bptt / 2
+    return int(np.clip(round(rng.normal(base, 5)), 5, settings.bptt + 20))

@@ -113,13 +113,16 @@ def _shares(text: str) -> tuple[float, float, float]:
 def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: torch.device) -> tuple[Loop, Progress]:
     rank = distributed.rank()
     torch.manual_seed(args.seed)
-    config = _model_config(args.architecture, data, plan)
+    config = _model_config(args, data, plan)
     model = build_model(args.architecture, config).to(device)
     _start_from_frequencies(model, data)
     torch.manual_seed(args.seed + 1000 * rank)  # the processes begin alike and drop out differently
     batches = build_batches(data, lanes=plan.lanes, bptt=plan.bptt, pretrain_share=args.pretrain_share, seed=args.seed)
     settings = LoopSettings(
         bptt=plan.bptt,
+        variable_bptt=args.variable_bptt,
+        optimizer=args.optimizer,
+        averaging=args.averaging,
         learning_rate=args.learning_rate,
         weight_decay=args.weight_decay,
         beta1=args.beta1,
@@ -132,6 +135,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         patience=args.patience,
         validations=args.validations,
         bfloat16=args.bfloat16,
+        seed=args.seed,
     )
     progress = Progress(
         is_shown=rank == 0 and not args.quiet,
@@ -189,7 +193,7 @@ def _stored_dtype(args: argparse.Namespace) -> torch.dtype:
     return torch.bfloat16 if args.save_bfloat16 else torch.float32
 
 
-def _model_config(architecture: str, data: Data, plan: Plan) -> dict[str, Any]:
+def _model_config(args: argparse.Namespace, data: Data, plan: Plan) -> dict[str, Any]:
     sizes = {
         "vocab_size": data.tokenizer.vocab_size,
         "document_id": data.tokenizer.document_id,
@@ -197,10 +201,12 @@ def _model_config(architecture: str, data: Data, plan: Plan) -> dict[str, Any]:
         "hidden_size": plan.hidden_size,
         "layers": plan.layers,
     }
-    if architecture in ("lstm", "transformer"):
+    if args.architecture in ("lstm", "transformer"):
         return sizes | {"dropout": plan.dropout}
-    dropouts = ("input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
-    return sizes | dict.fromkeys(dropouts, plan.dropout) | {"embedding_dropout": plan.dropout / 4}
+    dropouts = dict.fromkeys(("input", "hidden", "output", "weight"), plan.dropout) | {"embedding": plan.dropout / 4}
+    asked = {place: getattr(args, f"{place}_dropout") for place in dropouts}
+    dropouts |= {place: value for place, value in asked.items() if value is not None}
+    return sizes | {f"{place}_dropout": value for place, value in dropouts.items()}
 
 
 def _start_from_frequencies(model: Any, data: Data) -> None:

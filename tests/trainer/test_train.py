@@ -63,6 +63,16 @@ def test_a_resumed_run_with_other_books_first_is_exact_as_well(corpus: Path, tmp
     _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
 
 
+def test_a_resumed_run_of_the_papers_recipe_is_exact_as_well(corpus: Path, tmp_path: Path) -> None:
+    recipe = "--optimizer=sgd --averaging --variable-bptt --schedule=constant --learning-rate=30 --activation-penalty=2"
+    options = (*recipe.split(), "--steps=40", "--validations=20", "--clip=0.25")
+    _train(corpus, tmp_path / "whole", *options)
+    _train(corpus, tmp_path / "parts", *options, "--stop-at-step", "33")
+    assert json.loads((tmp_path / "parts" / "resume" / "facts.json").read_text())["average"]["count"] > 0
+    _train(corpus, tmp_path / "parts", *options, "--resume")
+    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
 def test_another_seed_gives_other_weights(corpus: Path, tmp_path: Path) -> None:
     _train(corpus, tmp_path / "one", "--steps", "2")
     _train(corpus, tmp_path / "two", "--steps", "2", "--seed", "2")
