@@ -1,0 +1,35 @@
+"""/healthz and /readyz, through good days and bad."""
+
+import sqlite3
+from pathlib import Path
+
+from tests.web.conftest import Site, StartSite
+
+
+async def test_a_server_that_has_loaded_its_model_is_alive_and_ready(site: Site) -> None:
+    await site.engines.get()
+    for path in ("/healthz", "/readyz"):
+        assert await site.get(path) == {"ok": True, "checkpoint": "tiny", "problems": []}
+
+
+async def test_before_the_model_is_loaded_it_is_neither(site: Site) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert (await site.get(path, 503))["problems"] == ["no checkpoint is loaded"]
+
+
+async def test_one_that_is_leaving_is_alive_but_not_ready(site: Site) -> None:
+    await site.engines.get()
+    site.web.drain()
+    await site.get("/healthz")
+    assert (await site.get("/readyz", 503))["problems"] == ["the server is shutting down"]
+
+
+async def test_a_database_of_another_version_is_not_ready(start_site: StartSite, tmp_path: Path) -> None:
+    site = await start_site()
+    await site.engines.get()
+    with sqlite3.connect(tmp_path / "data/test.sqlite3") as database:
+        database.execute("UPDATE alembic_version SET version_num = '0000'")
+    database.close()
+    assert (await site.get("/readyz", 503))["problems"] == [
+        "the database is not up to date: run `python -m migrations`"
+    ]
