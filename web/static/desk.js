@@ -407,8 +407,12 @@ export class Desk {
 
   /** The settings have changed. */
   restyle() {
-    this.#redraw();
-    if (!this.settings.values.explain) this.why.hide();
+    const { tint, explain } = this.settings.values;
+    if (tint !== this.inks.isTinted) {
+      this.inks.isTinted = tint;
+      this.inks.repaint(this.story);
+    }
+    if (!explain) this.why.hide();
     if (!this.settings.values.copied && this.inks.copied.length) {
       this.inks.copied = [];
       this.inks.repaint(this.story);
