@@ -7,14 +7,15 @@ import pytest
 
 from core.config import Config
 from core.errors import StoreError
-from core.store import Database, DatabaseSettings, Store
+from core.store import Database, DatabaseSettings, LogSettings, Store
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_the_shipped_file_states_every_default() -> None:
-    table = tomllib.loads((ROOT / "config.toml").read_text())["database"]
-    assert table == DatabaseSettings().model_dump()
+    tables = tomllib.loads((ROOT / "config.toml").read_text())
+    assert tables["database"] == DatabaseSettings().model_dump()
+    assert tables["log"] == LogSettings().model_dump()
 
 
 def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
