@@ -109,8 +109,8 @@ def save_checkpoint(
             _sync(file)
         _sync(aside)
         _replace_directory(aside, path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -16,10 +16,15 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def start(device: torch.device) -> None:
-    """Join the others, if torchrun started this process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+def start(device: torch.device) -> torch.device:
+    """Join the others, if torchrun started this process; returns the device of this process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
 
 
 def stop() -> None:

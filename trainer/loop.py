@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from core.errors import CheckpointError, CorpusError
@@ -193,7 +194,13 @@ class Loop:
             lines = "".join(json.dumps(point) + "\n" for point in self.history)
             self._folder.with_name("history.jsonl").write_text(lines, encoding="utf-8")  # for whoever watches the run
             if is_best:
-                self._on_best(validation)
+                self._keep(validation)
+
+    def _keep(self, validation: Validation) -> None:
+        try:
+            self._on_best(validation)
+        except CheckpointError as error:  # the one before stays whole, and there may be room later
+            log.error("cannot keep the checkpoint of step %d: %s", self.step, error)
 
     def _is_hopeless(self) -> bool:
         patience = self.settings.patience
@@ -203,17 +210,43 @@ class Loop:
         self._stop = True
 
     def save(self) -> None:
-        """Write everything that the next step depends on; each process its own part, then one rename."""
-        rank, aside = distributed.rank(), self._folder.with_name(self._folder.name + ".new")
-        aside.mkdir(parents=True, exist_ok=True)
+        """Write everything that the next step depends on; each process its own part, then one rename.
+
+        Where that fails, on a full disk say, the last saved state stays and training goes on.
+        """
+        aside = self._folder.with_name(self._folder.name + ".new")
+        failures = torch.zeros((), device=self._device)
+        try:
+            self._write_part(aside)
+        except (OSError, SafetensorError) as error:
+            log.error("cannot save the state of step %d in %s: %s", self.step, aside, error)
+            failures += 1
+        if distributed.sum_over_ranks(failures):
+            shutil.rmtree(aside, ignore_errors=True)
+            return
+        if distributed.rank() == 0:
+            old = self._folder.with_name(self._folder.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            if self._folder.exists():
+                os.replace(self._folder, old)
+            os.replace(aside, self._folder)
+            shutil.rmtree(old, ignore_errors=True)
+        distributed.barrier()
+
+    def _write_part(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        rank = distributed.rank()
         tensors = {f"state.{i}": x.contiguous() for i, x in enumerate(self._state)} | {"rng": torch.get_rng_state()}
         if self._device.type == "cuda":
             tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
         if rank == 0:
             tensors |= {f"model.{name}": x.contiguous() for name, x in self.model.state_dict().items()}
             tensors |= self._optimizer_tensors() | self._average.tensors()
-        save_file(tensors, aside / f"rank{rank}.safetensors")
-        facts = {
+            (folder / "facts.json").write_text(json.dumps(self._facts()), encoding="utf-8")
+        save_file(tensors, folder / f"rank{rank}.safetensors")
+
+    def _facts(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "tokens": self.tokens,
             "seconds": self.clock.seconds(),
@@ -226,16 +259,6 @@ class Loop:
             "batches": self._batches.state(),
             "world_size": distributed.world_size(),
         }
-        distributed.barrier()
-        if rank == 0:
-            (aside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-            old = self._folder.with_name(self._folder.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            if self._folder.exists():
-                os.replace(self._folder, old)
-            os.replace(aside, self._folder)
-            shutil.rmtree(old, ignore_errors=True)
-        distributed.barrier()
 
     def load(self) -> bool:
         """Go on from what `save` wrote; False if there is nothing."""

@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 
 def train(args: argparse.Namespace) -> int:
     """Run the command; 0 when the run is finished, 1 when it was interrupted and can be resumed."""
-    device = torch.device(args.device)
-    distributed.start(device)
+    device = distributed.start(torch.device(args.device))
     try:
         return _train(args, device, began=CLOCKS[args.clock]())
     finally:
@@ -59,7 +58,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     finally:
         progress.close()
     if finished:
-        _conclude(args, out, data)
+        _conclude(args, out, data, device)
     if is_first:
         print(f"{'finished' if finished else 'interrupted, go on with --resume'}: {out / 'checkpoint'}")
     return 0 if finished else 1
@@ -170,10 +169,10 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     return loop, progress
 
 
-def _conclude(args: argparse.Namespace, out: Path, data: Data) -> None:
+def _conclude(args: argparse.Namespace, out: Path, data: Data, device: torch.device) -> None:
     """Measure the best checkpoint on the whole held-out splits and say so in its config and its card."""
     best = load_checkpoint(out / "checkpoint")
-    measured = measure(best.model.to(args.device), data, bfloat16=args.bfloat16)
+    measured = measure(best.model.to(device), data, bfloat16=args.bfloat16)
     if distributed.rank() > 0:
         return
     results = {part: asdict(validation) for part, validation in measured.items()}

@@ -1,6 +1,7 @@
 """A run, end to end, on a page of our own text: it learns, it stops and goes on exactly, it says what is wrong."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -154,6 +155,25 @@ def test_sigterm_in_the_middle_saves_and_the_run_goes_on_exactly(corpus: Path, t
     assert 0 <= facts["step"] < 120
     assert _train(corpus, tmp_path / "parts", "--steps", "120", "--validations", "1", "--resume") == 0
     _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
+def test_a_full_disk_leaves_the_last_good_state_and_checkpoint(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    _train(corpus, tmp_path / "run", "--steps", "40", "--validations", "10", "--stop-at-step", "20")
+    kept, state = _weights(tmp_path / "run"), (tmp_path / "run" / "resume" / "facts.json").read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # a write beyond it fails as one to a full disk does
+    try:
+        assert _train(corpus, tmp_path / "run", "--steps", "40", "--validations", "10", "--resume") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot save the state of step 40" in caplog.text
+    assert "cannot write the checkpoint" in capsys.readouterr().err
+    _assert_same(kept, _weights(tmp_path / "run"))
+    assert (tmp_path / "run" / "resume" / "facts.json").read_text() == state
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"checkpoint", "resume"}
+    assert not (tmp_path / "run" / "resume.new").exists()
 
 
 def test_a_corpus_of_one_repeated_character_trains(tmp_path: Path) -> None:
