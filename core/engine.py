@@ -72,12 +72,15 @@ class Engine:
         self._open: set[Stream] = set()
         self._worker: Worker | None = None
         self._is_closed = False
+        self._threads = settings.threads or min(len(os.sched_getaffinity(0)), _MAX_THREADS)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._worker = await asyncio.to_thread(self._build_worker, self.checkpoint)
+        worker = self._make_worker()
+        worker.start()
+        await asyncio.wrap_future(worker.ready)
+        self._worker = worker
         self.checkpoint = dataclasses.replace(self.checkpoint, model=None)  # its weights are packed now: free them
-        self._worker.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -132,31 +135,35 @@ class Engine:
             await asyncio.to_thread(self._worker.join)
             await asyncio.sleep(0)  # the last bundle is delivered in the loop's next turn
 
-    def _build_worker(self, checkpoint: Checkpoint) -> Worker:
-        settings, model = self.settings, checkpoint.model
-        if not hasattr(model, "recurrent_weights"):
-            architecture = checkpoint.config.architecture
-            raise CheckpointError(f"{self.name}: expected an LSTM-family model to write with, got {architecture}")
-        threads = settings.threads or min(len(os.sched_getaffinity(0)), _MAX_THREADS)
-        decoder = Decoder(
-            model.recurrent_weights(),
-            precision=settings.precision,
-            slots=settings.slots,
-            max_rows=min(settings.batch, settings.slots),
-            threads=threads,
-        )
-        self._state_size = decoder.state_size
-        self._fingerprint = _fingerprint(model, settings.precision)
+    def _make_worker(self) -> Worker:
+        settings = self.settings
         return Worker(
-            decoder=decoder,
+            build=self._build_decoder,
             tokenizer=self.tokenizer,
             checkpoint=self.name,
             slots=settings.slots,
             prefill_chunk=settings.prefill_chunk,
             cache=StateCache(settings.state_cache_mb << 20),
-            threads=threads,
+            threads=self._threads,
             deliver=self._deliver_soon,
         )
+
+    def _build_decoder(self) -> Decoder:
+        """Called by the worker's thread."""
+        settings, model = self.settings, self.checkpoint.model
+        if not hasattr(model, "recurrent_weights"):
+            architecture = self.checkpoint.config.architecture
+            raise CheckpointError(f"{self.name}: expected an LSTM-family model to write with, got {architecture}")
+        self._fingerprint = _fingerprint(model, settings.precision)
+        decoder = Decoder(
+            model.recurrent_weights(),
+            precision=settings.precision,
+            slots=settings.slots,
+            max_rows=min(settings.batch, settings.slots),
+            threads=self._threads,
+        )
+        self._state_size = decoder.state_size
+        return decoder
 
     def _open_stream(self, request: GenerationRequest, *, over: FinishReason | None = None) -> Generation:
         assert self._worker is not None

@@ -7,6 +7,7 @@ who asks.
 import asyncio
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -107,7 +108,8 @@ class Engines:
         path = self._paths().get(name)
         if path is None:
             raise InputError(f"checkpoint must be one of {', '.join(self.names())}, got {name!r}", "checkpoint")
-        checkpoint = await asyncio.to_thread(load_checkpoint, path)
+        with ThreadPoolExecutor(1) as passing:  # ends with its OpenMP helpers, which would slow the engine: see Worker
+            checkpoint = await asyncio.get_running_loop().run_in_executor(passing, load_checkpoint, path)
         log.info("checkpoint_loaded name=%s path=%s", name, path)
         if self._settings.backend == "ray":
             return await RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap).__aenter__()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +59,7 @@ class Worker:
     def __init__(
         self,
         *,
-        decoder: Decoder,
+        build: Callable[[], Decoder],
         tokenizer: Tokenizer,
         checkpoint: str,
         slots: int,
@@ -67,8 +68,7 @@ class Worker:
         threads: int,
         deliver: Callable[[Bundle], None],
     ) -> None:
-        self._decoder = decoder
-        self._sampler = Sampler(decoder.padded_vocab_size, decoder.max_rows)
+        self._build = build
         self._tokenizer = tokenizer
         self._checkpoint = checkpoint
         self._free_slots = list(range(slots))[::-1]
@@ -87,10 +87,11 @@ class Worker:
         self._close_at: float | None = None
         self._tokens_per_s = 100.0  # of one stream at full speed, as lately seen
         self._queue_news_at = 0.0
+        self.ready: Future[None] = Future()  # fails where `build` does
         self._thread = threading.Thread(target=self._run, name=f"engine-{checkpoint}", daemon=True)
 
     def start(self) -> None:
-        """Begin to run streams."""
+        """Build the decoder, then run streams."""
         self._thread.start()
 
     @property
@@ -123,7 +124,19 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
+        """Build in this thread too: every thread that runs a product keeps helpers of its own (OpenMP), and once they
+        outnumber the cores they sleep between any two operations, which makes a step three times slower."""
         torch.set_num_threads(self._threads)
+        try:
+            self._decoder = self._build()
+            self._sampler = Sampler(self._decoder.padded_vocab_size, self._decoder.max_rows)
+        except Exception as error:
+            self.ready.set_exception(error)
+            return
+        self.ready.set_result(None)
+        self._loop()
+
+    def _loop(self) -> None:
         while True:
             self._wake.clear()
             try:
