@@ -106,6 +106,7 @@ def save_checkpoint(
         if novelty is not None:
             novelty.save(aside)
         for file in aside.iterdir():
+            file.chmod(0o644)  # safetensors writes for its owner alone; a server may run as somebody else
             _sync(file)
         _sync(aside)
         _replace_directory(aside, path)

@@ -17,6 +17,7 @@ def model_card(name: str, facts: dict[str, Any]) -> str:
         f"    {facts['command']}",
         f"{facts['seconds'] / 60:.0f} minutes in {facts['processes']} process(es), {facts['steps']:,} steps of "
         f"{plan['lanes']} lanes x {plan['bptt']} tokens, {facts['tokens']:,} tokens in all, seed {facts['seed']}.",
+        *([facts["note"]] if "note" in facts else []),
         "## Results",
         _results(facts),
     ]
@@ -44,6 +45,4 @@ def _results(facts: dict[str, Any]) -> str:
     for part, figures in facts["results"].items():
         word = f"{figures['word_perplexity']:.1f}" if figures["word_perplexity"] is not None else "-"
         rows.append(f"| {_NAMES[part]} | {figures['bits_per_byte']:.4f} | {word} | {figures['token_perplexity']:.1f} |")
-    return "\n".join(
-        [*rows, "", "Measured in 64 lanes, each from a fresh state; `python -m trainer eval` reads texts whole."]
-    )
+    return "\n".join([*rows, "", facts["results_method"]])

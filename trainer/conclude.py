@@ -11,6 +11,7 @@ from core.tokenizer import Tokenizer
 from .prepare import Data
 from .validate import Validation, validate
 
+METHOD = "Measured in 64 lanes, each from a fresh state; `python -m trainer eval` reads texts whole."
 _PROMPT = "Once upon a time"
 _SAMPLING = SamplingParams(
     temperature=0.8,

@@ -18,7 +18,7 @@ from core.novelty import NoveltyIndex
 from . import distributed
 from .batches import build_batches
 from .card import model_card
-from .conclude import measure, sample
+from .conclude import METHOD, measure, sample
 from .corpus import read_documents
 from .loop import Loop, LoopSettings
 from .plan import Plan, Wishes, make_plan, measure_flops
@@ -176,7 +176,7 @@ def _conclude(args: argparse.Namespace, out: Path, data: Data, device: torch.dev
     if distributed.rank() > 0:
         return
     results = {part: asdict(validation) for part, validation in measured.items()}
-    facts = best.config.training | {"results": results, "sample": sample(best)}
+    facts = best.config.training | {"results": results, "results_method": METHOD, "sample": sample(best)}
     save_checkpoint(
         out / "checkpoint",
         model=best.model,

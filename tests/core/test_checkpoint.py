@@ -57,6 +57,10 @@ def test_saving_replaces_the_old_checkpoint_and_leaves_nothing_else(tiny_checkpo
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_every_file_of_a_checkpoint_can_be_read_by_the_one_who_serves_it(tiny_checkpoint: Path) -> None:
+    assert all(file.stat().st_mode & 0o444 == 0o444 for file in tiny_checkpoint.iterdir())
+
+
 def test_a_failure_while_writing_leaves_the_old_checkpoint_whole(tiny_checkpoint: Path, tmp_path: Path) -> None:
     kept = load_checkpoint(tiny_checkpoint)
     save_checkpoint(tmp_path / "a", model=kept.model, tokenizer=kept.tokenizer, config=kept.config, card="# a\n")
