@@ -14,6 +14,7 @@ sampling or scheduling.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -86,7 +87,7 @@ class Decoder:
 
     @torch.inference_mode()
     def read_state(self, slot: int) -> NDArray[np.float32]:
-        """A copy of one slot's state, (state_size,)."""
+        """A copy of one slot's state, (state_size,): half of the hidden state and twice the cell of each layer."""
         rows = zip(self._rows_of(slot), self._both_widths(), strict=True)
         return torch.cat([row[:width] for row, width in rows]).numpy()
 
@@ -107,17 +108,21 @@ class Decoder:
     def step(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor:
         """Feed one token to each of some slots. Returns logits (B, padded V), valid until the next call."""
         self._admit(slots)
-        rows = len(ids)
-        self._recur(ids)
-        return self._output(self._layers[-1].hidden[:rows], self._output_bias, self._logits[:rows])
+        hidden = self._recur(ids)
+        return self._output(hidden, self._output_bias, self._logits[: len(ids)])
 
-    def _recur(self, ids: Sequence[int]) -> None:
-        rows = len(ids)
+    def _recur(self, ids: Sequence[int]) -> Tensor:
+        """Take one step of every layer. Returns the last one's hidden state (B, H)."""
         index = torch.tensor(ids)
-        for number, layer in enumerate(self._layers):
+        below: Tensor | None = None
+        for layer in self._layers:
+            rows = layer.rows(len(ids))
+            if below is not None:
+                rows.inputs.copy_(below)
             layer.step(rows, index)
-            if number + 1 < len(self._layers):
-                self._layers[number + 1].inputs[:rows].copy_(layer.hidden[:rows])
+            below = rows.hidden
+        assert below is not None
+        return below
 
     def _admit(self, slots: Sequence[int]) -> None:
         """Bring the state of these slots into the batch rows; nothing moves while the slots stay the same."""
@@ -138,14 +143,14 @@ class Decoder:
             self._resident = []
 
     def _row_state(self) -> list[Tensor]:
-        count = len(self._resident)
-        return [part[:count] for layer in self._layers for part in (layer.hidden, layer.cell)]
+        layers = [layer.rows(len(self._resident)) for layer in self._layers]
+        return [part for rows in layers for part in (rows.hidden, rows.cell)]
 
     def _rows_of(self, slot: int) -> list[Tensor]:
         """Where a slot's state stands now: in the batch if it is there, else in the store."""
         if slot in self._resident:
             row = self._resident.index(slot)
-            return [part[row] for layer in self._layers for part in (layer.hidden, layer.cell)]
+            return [part[row] for part in self._row_state()]
         return [tensor[0, slot] for tensor in self._state]
 
     def _both_widths(self) -> list[int]:
@@ -163,30 +168,56 @@ class _Linear(Protocol):
 class _Layer:
     """One LSTM layer and its part of the batch.
 
-    `joint` is [inputs, hidden] side by side, so that one product does both; the first layer's inputs are in its gate
-    table.
+    It keeps half of the hidden state and twice the cell: with tanh(x) = 2 sigmoid(2x) - 1 and the factors moved into
+    the weights, a step is one sigmoid for all gates, one for the cell and five products and sums, all in place.
     """
 
-    def __init__(self, product: "_Linear", addend: Tensor, rows: int) -> None:
+    def __init__(self, product: _Linear, addend: Tensor, rows: int) -> None:
         width = addend.shape[-1] // 4
         self._product = product
         self._addend = addend  # (4H,) bias, or (V, 4H) gate table
-        self._joint = torch.zeros(rows, product.inputs)  # (R, E + H), or (R, H)
-        self.inputs = self._joint[:, :-width]
-        self.hidden = self._joint[:, -width:]
-        self.cell = torch.zeros(rows, width)
+        self._joint = torch.zeros(rows, product.inputs)  # (R, E + H), or (R, H) where the inputs are in the gate table
+        self._cell = torch.zeros(rows, width)
         self._gates = torch.zeros(rows, 4 * width)
         self._squashed = torch.zeros(rows, width)
+        self._views: dict[int, _Rows] = {}
 
-    def step(self, rows: int, ids: Tensor) -> None:
-        """Take one step of the LSTM. tanh(x) is 2 sigmoid(2x) - 1, with the inner 2 in the weights of the g gate."""
+    def rows(self, count: int) -> "_Rows":
+        """The first rows of every buffer; kept, because slicing ten tensors takes longer than a small step."""
+        if count not in self._views:
+            joint, cell, width = self._joint[:count], self._cell[:count], self._cell.shape[1]
+            self._views[count] = _Rows(
+                joint=joint,
+                inputs=joint[:, :-width],
+                hidden=joint[:, -width:],
+                cell=cell,
+                gates=self._gates[:count],
+                each_gate=self._gates[:count].chunk(4, 1),
+                squashed=self._squashed[:count],
+            )
+        return self._views[count]
+
+    def step(self, rows: "_Rows", ids: Tensor) -> None:
+        """Take one step of the LSTM."""
         addend = self._addend if self._addend.dim() == 1 else self._addend.index_select(0, ids)
-        gates = self._product(self._joint[:rows], addend, self._gates[:rows]).sigmoid_()
-        i, f, g, o = gates.chunk(4, 1)  # (B, H) each
-        cell, squashed, hidden = self.cell[:rows], self._squashed[:rows], self.hidden[:rows]
-        cell.mul_(f).addcmul_(i, g.mul_(2).sub_(1))
-        torch.mul(cell, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
-        torch.mul(o, squashed, out=hidden)
+        self._product(rows.joint, addend, rows.gates).sigmoid_()
+        i, f, g, o = rows.each_gate  # (B, H) each
+        rows.cell.mul_(f).addcmul_(i, g, value=4).sub_(i, alpha=2)
+        torch.sigmoid(rows.cell, out=rows.squashed)
+        torch.mul(o, rows.squashed, out=rows.hidden).sub_(o, alpha=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Views of a layer's buffers, (B, ...) each."""
+
+    joint: Tensor
+    inputs: Tensor
+    hidden: Tensor
+    cell: Tensor
+    gates: Tensor
+    each_gate: tuple[Tensor, ...]
+    squashed: Tensor
 
 
 class _Int8Linear:
@@ -203,24 +234,27 @@ class _Int8Linear:
         for row in range(0, outputs, _ROWS_AT_ONCE):
             rows_now = slice(row, row + _ROWS_AT_ONCE)
             quantised[rows_now] = (weight[rows_now] / self._scales[rows_now].unsqueeze(1)).round_()
+        self._scales.mul_(2)  # see _build_linear
         self._transposed = quantised.t()  # (K, N), a view: `_int_mm` is fastest on this layout
         self._packed = torch.ops.onednn.qlinear_prepack(quantised, None)
         self._zero_points = torch.zeros(outputs, dtype=torch.int32)
         self._float = torch.empty(rows, self.inputs)
         self._signed = torch.empty(1, self.inputs, dtype=torch.int8)
         self._unsigned = torch.empty(rows, self.inputs, dtype=torch.uint8)
+        self._views: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, inputs: Tensor, addend: Tensor, out: Tensor) -> Tensor:
-        rows = len(inputs)
-        scaled = self._float[:rows]
+        rows = inputs.shape[0]
+        if rows not in self._views:
+            self._views[rows] = self._float[:rows], self._unsigned[:rows]
+        scaled, unsigned = self._views[rows]
         scale = torch.abs(inputs, out=scaled).amax(1, keepdim=True).clamp_(min=_SMALLEST_SCALE).div_(127)  # (B, 1)
         torch.div(inputs, scale, out=scaled).round_()
         if rows == 1:
             sums = torch._int_mm(self._signed.copy_(scaled), self._transposed) * self._scales
         else:
-            unsigned = self._unsigned[:rows].copy_(scaled.add_(128))
             sums = torch.ops.onednn.qlinear_pointwise(
-                unsigned, 1.0, 128, self._packed, self._scales, self._zero_points, None,
+                unsigned.copy_(scaled.add_(128)), 1.0, 128, self._packed, self._scales, self._zero_points, None,
                 1.0, 0, torch.float32, "none", [], "",
             )  # fmt: skip
         return torch.addcmul(addend, sums, scale, out=out)
@@ -231,7 +265,7 @@ class _TiledLinear:
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int) -> None:
         outputs, self.inputs = weight.shape
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), _TILE)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight((2 * weight).to(dtype), _TILE)
         self._inputs = torch.zeros(_round_up(rows, _TILE), self.inputs, dtype=dtype)
         self._sums = torch.zeros(_round_up(rows, _TILE), outputs)
 
@@ -246,6 +280,7 @@ class _TiledLinear:
 
 
 def _build_linear(weight: Tensor, precision: Precision, rows: int) -> _Linear:
+    """Pack a weight (N, K). What it is multiplied with are halved hidden states, so the product is doubled."""
     if precision == "int8":
         return _Int8Linear(weight, rows)
     return _TiledLinear(weight, torch.bfloat16 if precision == "bfloat16" else torch.float32, rows)

@@ -69,6 +69,7 @@ class Sampler:
         self._is_likelier = torch.empty(max_rows, vocab_size)  # 0 or 1: four times faster than bool
         self._blocks = torch.empty(max_rows, vocab_size // BLOCK)
 
+    @torch.inference_mode()
     def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Return a token id per row, or NOT_FINITE. logits (B, V) float32 are changed in place."""
         rows = logits.numpy()
@@ -86,7 +87,7 @@ class Sampler:
 
     def _draw_warm(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Inverse CDF over the whole vocabulary; what the filters remove is drawn again among what they leave."""
-        probabilities = torch.softmax(logits * _per_temperature(draws), -1, out=self._probabilities[: len(draws)])
+        probabilities = torch.softmax(logits.mul_(_per_temperature(draws)), -1, out=self._probabilities[: len(draws)])
         tables = probabilities.numpy()
         numbers = np.array([draw.uniform for draw in draws])
         with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
@@ -107,6 +108,8 @@ class Sampler:
         Blocks first, then tokens inside one block: two short cumulative sums instead of one over the vocabulary.
         """
         count = len(numbers)
+        if count == 1:
+            return self._invert_one(probabilities, tables[0], float(numbers[0]))
         every = np.arange(count)
         cumulative = np.cumsum(self._block_sums(probabilities), axis=1, dtype=np.float64)  # (B, V / BLOCK)
         total = cumulative[:, -1]
@@ -121,6 +124,24 @@ class Sampler:
         before = np.where(token > 0, inside[every, token - 1], 0.0)
         places = np.clip((rest - before) / (inside[every, token] - before), 0.0, _BELOW_ONE)
         return block * BLOCK + token, places, total
+
+    def _invert_one(
+        self, probabilities: Tensor, table: NDArray[np.float32], number: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """The same for one row, number for number, in a third of the time."""
+        cumulative = np.cumsum(self._block_sums(probabilities)[0], dtype=np.float64)
+        total = float(cumulative[-1])
+        target = number * total
+        block = min(int(cumulative.searchsorted(target, "right")), len(cumulative) - 1)
+        start = float(cumulative[block - 1]) if block else 0.0
+        inside = np.cumsum(table[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+        if not total > 0:
+            return np.zeros(1, np.int64), np.zeros(1), np.array([np.nan])
+        rest = min((target - start) / (float(cumulative[block]) - start), _BELOW_ONE) * float(inside[-1])
+        token = min(int(inside.searchsorted(rest, "right")), BLOCK - 1)
+        before = float(inside[token - 1]) if token else 0.0
+        place = min(max((rest - before) / (float(inside[token]) - before), 0.0), _BELOW_ONE)
+        return np.array([block * BLOCK + token]), np.array([place]), np.array([total])
 
     def _removed(
         self,
