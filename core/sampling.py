@@ -252,8 +252,7 @@ def _threshold(probabilities: NDArray[np.float32], params: SamplingParams) -> fl
     threshold = ordered[-1]
     if params.top_p < 1:
         cumulative = np.cumsum(ordered, dtype=np.float64)
-        before = np.concatenate(([0.0], cumulative[:-1]))
-        threshold = ordered[np.count_nonzero(before < params.top_p * cumulative[-1]) - 1]
+        threshold = ordered[np.searchsorted(cumulative[:-1], params.top_p * cumulative[-1])]
     return float(max(threshold, np.float32(params.min_p) * ordered[0]))
 
 

@@ -27,33 +27,33 @@ class TextWriter:
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._decoder = IncrementalDecoder(tokenizer)
-        self._stops = stops
+        self.stops = stops
         self._held = ""
         self.is_stopped = False
         self.skips_space = False  # the text begins with a space that the prompt has already
 
-    def push(self, id: int) -> str:
-        """The text that may be shown now that this id has come."""
-        text = self._decoder.push(id)
-        if self.skips_space:
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that may be shown now that these ids have come."""
+        text = self._decoder.push_all(ids)
+        if self.skips_space and text:
             text, self.skips_space = text[1:], False
-        return self._release(text) if self._stops else text
+        return self._release(text) if self.stops else text
 
     def flush(self) -> str:
         """What is left to show at the end, when nothing can complete a stop string any more."""
         if self.is_stopped:
             return ""
-        text = self._release(self._decoder.flush()) if self._stops else self._decoder.flush()
+        text = self._release(self._decoder.flush()) if self.stops else self._decoder.flush()
         text, self._held = text + self._held, ""
         return text
 
     def _release(self, text: str) -> str:
         text = self._held + text
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
         if places:
             self.is_stopped, self._held = True, ""
             return text[: min(places)]
-        held = max(_overlap(text, stop) for stop in self._stops)
+        held = max(_overlap(text, stop) for stop in self.stops)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
@@ -91,6 +91,7 @@ class Stream:
     consumed: int = 0  # reader: tokens it has taken
 
     _uniforms: list[float] = field(default_factory=list)
+    _shown: int = 0  # how many of `tokens` have been turned into text, or need not be
     _texts: list[str] = field(default_factory=list)
     _tokens_pending: int = 0
     _logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -110,8 +111,10 @@ class Stream:
             self.tokens, self.offset, self.fed = [*recent, *ids], self.restored.offset, len(recent) - 1
             if not ids:
                 _prime(self.writer, tokenizer, recent)
+        self._shown = len(self.tokens)
         for id in self.request.given:
             self.over = self.accept(id, None)
+        self._write()
         self._texts, self._tokens_pending, self.consumed = [], 0, self.generated
 
     @property
@@ -142,12 +145,19 @@ class Stream:
         self.tokens.append(id)
         self.generated += 1
         self._tokens_pending += 1
-        self._texts.append(self.writer.push(id))
         if logprob is not None:
             self._logprobs.append(logprob)
-        if self.writer.is_stopped:
-            return "stop"
+        if self.writer.stops:
+            self._write()
+            if self.writer.is_stopped:
+                return "stop"
         return "length" if self.generated >= self.request.sampling.max_tokens else None
+
+    def _write(self) -> None:
+        """Turn tokens into text: only when it is to be shown or searched, because many at once cost little more."""
+        if self._shown < len(self.tokens):
+            self._texts.append(self.writer.push(self.tokens[self._shown :]))
+            self._shown = len(self.tokens)
 
     def _pending_ids(self) -> tuple[int, ...]:
         return tuple(self.tokens[len(self.tokens) - self._tokens_pending :])
@@ -166,6 +176,7 @@ class Stream:
 
     def take_text(self) -> list[Event]:
         """What was written since the last call, as one event or none. Tokens without text wait for the next text."""
+        self._write()
         text = "".join(self._texts)
         if not text and not self._logprobs:
             return []
@@ -175,6 +186,7 @@ class Stream:
 
     def finish(self, reason: FinishReason, message: str | None = None) -> list[Event]:
         """The last events: the text that was held back, then the end."""
+        self._write()
         self._texts.append(self.writer.flush())
         events = self.take_text()
         if self._tokens_pending:  # the last tokens had no text to show
@@ -199,8 +211,7 @@ def _prime(writer: TextWriter, tokenizer: Tokenizer, tokens: Sequence[int]) -> N
     for count in range(min(_LONGEST_CHARACTER, len(tokens)), 0, -1):
         data = b"".join(tokenizer.piece_bytes(id) for id in tokens[-count:])
         if _is_half_character(data):
-            for id in tokens[-count:]:
-                writer.push(id)
+            writer.push(tokens[-count:])
             return
 
 

@@ -206,6 +206,10 @@ class IncrementalDecoder:
         """The text that this id completes; "" while a character is unfinished."""
         return self._decoder.decode(self._tokenizer.piece_bytes(id))
 
+    def push_all(self, ids: Iterable[int]) -> str:
+        """The text that these ids complete."""
+        return self._decoder.decode(b"".join(map(self._tokenizer.piece_bytes, ids)))
+
     def flush(self) -> str:
         """What is left at the end: U+FFFD for an unfinished character, else ""."""
         return self._decoder.decode(b"", final=True)

@@ -227,14 +227,12 @@ class Worker:
 
     def _step(self, rows: list[Stream]) -> None:
         logits = self._decoder.step([s.tokens[-1] for s in rows], [s.slot for s in rows])  # (B, V)
+        asked = {}
         for row, stream in enumerate(rows):
             if stream.must_begin_with_space:
                 restrict(logits[row], self._tokenizer.spaced_ids)
-        asked = {
-            row: logits[row, : self._decoder.vocab_size].clone()
-            for row, stream in enumerate(rows)
-            if stream.request.top_logprobs is not None
-        }
+            if stream.request.top_logprobs is not None:
+                asked[row] = logits[row, : self._decoder.vocab_size].clone()
         ids = self._sampler.draw(logits, [stream.next_draw() for stream in rows])
         now = time.monotonic()
         flush_s = _FLUSH_S[0] + (_FLUSH_S[1] - _FLUSH_S[0]) * min(len(self._running) / _CROWD, 1)
