@@ -75,6 +75,7 @@ class Web:
                 show_problems,
                 Visitors(self.settings, self._store).recognise,
                 same_origin_only(self.settings.allowed_origins),
+                self.limits.spend_on_changes,
             ],
             client_max_size=self.settings.max_message_bytes,
         )

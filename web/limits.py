@@ -1,6 +1,6 @@
 """How much one client may ask: requests a minute, streams at once, sockets at once.
 
-A client is an API key or, without one, an address. It knows nothing of HTTP; time is passed in by a clock.
+A client is an API key or, without one, an address. Time is passed in by a clock.
 """
 
 import contextlib
@@ -10,8 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from aiohttp.typedefs import Handler
+from aiohttp.web import Request, StreamResponse, middleware
+
 from .problems import RefusedError
 from .settings import WebSettings
+from .visitors import VISITOR
 
 _FORGET_ABOVE = 10_000  # clients remembered before those with a full allowance are dropped
 
@@ -49,6 +53,13 @@ class Limits:
         allowance.left -= requests
         if len(self._allowances) > _FORGET_ABOVE:
             self._forget_rested(now)
+
+    @middleware
+    async def spend_on_changes(self, request: Request, handler: Handler) -> StreamResponse:
+        """Let saving and deleting count like a text started: a disk fills as an engine does."""
+        if request.path.startswith("/api/") and request.method not in ("GET", "HEAD"):
+            self.spend(request[VISITOR].client)
+        return await handler(request)
 
     @contextlib.contextmanager
     def stream(self, client: str | None) -> Iterator[None]:

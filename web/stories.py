@@ -19,6 +19,7 @@ from .bodies import Body, read_body, respond
 from .problems import RefusedError
 from .visitors import user_of
 
+_MOST_LISTED = 1000
 _SNAPSHOT = "snapshot"  # a node that is no step of the story: the text behind a link
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -137,7 +138,7 @@ class Stories:
 
     async def list(self, request: Request) -> Response:
         """List the visitor's stories."""
-        stories = await self._stories.of_user(user_of(request))
+        stories = await self._stories.of_user(user_of(request), limit=_MOST_LISTED)
         return respond(StoryList(stories=[StorySummary(**_summary(story)) for story in stories]))
 
     async def read(self, request: Request) -> Response:

@@ -211,6 +211,27 @@ async def test_a_new_server_takes_the_socket_and_no_request_and_no_word_is_lost(
             assert set(statuses) == {200}
 
 
+async def test_a_socket_that_systemd_passes_is_used(installation: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        url = f"http://127.0.0.1:{passed.getsockname()[1]}"
+        starter = (
+            f"import os, sys; os.dup2({passed.fileno()}, 3);"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
+            "os.execv(sys.executable, [sys.executable, '-m', 'web', 'serve'])"
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", starter), stdout=asyncio.subprocess.PIPE, pass_fds=[passed.fileno()]
+        )
+        try:
+            assert process.stdout is not None
+            assert url in (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
+            async with aiohttp.ClientSession() as client, client.get(f"{url}/healthz") as response:
+                assert response.status == 200
+        finally:
+            process.terminate()
+            await process.wait()
+
+
 async def test_sighup_swaps_the_checkpoint_and_a_bad_one_changes_nothing(installation: Path, checkpoints: Path) -> None:
     request = {"prompt": "Once upon a time", "max_tokens": 40, "seed": 3}
     folder = installation / "checkpoints" / "tiny"

@@ -51,5 +51,5 @@ async def test_every_answer_carries_the_headers(site: Site, path: str) -> None:
         assert "script-src 'self'" in policy
         assert "unsafe" not in policy
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-        assert response.headers["Referrer-Policy"] == "no-referrer"
+        assert response.headers["Referrer-Policy"] == "same-origin"
         assert "Server" not in response.headers

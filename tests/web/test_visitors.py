@@ -1,5 +1,8 @@
 """Who is who: cookies, keys, addresses behind proxies, and pages of other sites."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 from aiohttp import ClientSession
 
@@ -99,6 +102,29 @@ async def test_a_keys_data_is_the_keys_whatever_browser_it_comes_from(start_site
     await site.call("PUT", "/api/settings", json={"top_k": 3}, headers=headers)
     async with new_client() as other, other.get(f"{site.url}/api/settings", headers=headers) as response:
         assert (await response.json())["own"] == {"top_k": 3}
+
+
+async def test_saving_counts_like_a_text_started(start_site: StartSite) -> None:
+    site = await start_site(requests_per_minute=2, trusted_proxies=["127.0.0.1"])
+    headers = {"X-Forwarded-For": "203.0.113.5"}
+    statuses = []
+    for _ in range(3):
+        async with site.client.put(f"{site.url}/api/settings", json={"top_k": 3}, headers=headers) as response:
+            statuses.append(response.status)
+    assert statuses == [200, 200, 429]
+    assert int(response.headers["Retry-After"]) > 0
+    await site.get("/api/settings", headers=headers)
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(start_site: StartSite) -> None:
+    site = await start_site(request_timeout_s=0.2)
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b'{"top_k":'
+        await asyncio.sleep(5)
+
+    error = await site.call("PUT", "/api/settings", 408, data=trickle(), headers={"Content-Type": "application/json"})
+    assert error["error"]["code"] == "timeout"
 
 
 async def test_limits_count_by_key(start_site: StartSite) -> None:
