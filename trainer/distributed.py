@@ -1,6 +1,7 @@
 """Data-parallel training under torchrun: gloo on CPU, NCCL on GPUs; a lone process needs none of it."""
 
 import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, distributed, nn
@@ -46,10 +47,10 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def from_first(values: list[float], device: torch.device) -> list[float]:
+def from_first(values: Sequence[float], device: torch.device) -> list[float]:
     """Rank 0's values, for every rank."""
     if not distributed.is_initialized():
-        return values
+        return list(values)
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
     distributed.broadcast(tensor, 0)
     return [float(value) for value in tensor]

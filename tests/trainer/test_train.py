@@ -124,6 +124,12 @@ def test_the_split_is_printed_with_its_total(corpus: Path, tmp_path: Path, capsy
     assert tokens["training"] > 4 * tokens["validation"] > 0
 
 
+def test_a_run_against_the_clock_spends_little_of_it_on_validation(corpus: Path, tmp_path: Path) -> None:
+    assert _train(corpus, tmp_path / "run", "--minutes", "0.1", "--validations", "100000") == 0
+    facts = json.loads((tmp_path / "run" / "resume" / "facts.json").read_text())
+    assert facts["step"] > 2 * len(facts["history"])  # every step would be followed by one, had they no limit
+
+
 def test_bad_validation_ends_a_patient_run_early(corpus: Path, tmp_path: Path) -> None:
     options = ("--steps", "400", "--validations", "100", "--learning-rate", "3.0", "--patience", "2")
     assert _train(corpus, tmp_path / "run", *options) == 0
