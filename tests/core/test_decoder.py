@@ -108,3 +108,18 @@ def test_a_broken_row_leaves_its_neighbours_alone(tiny: Checkpoint) -> None:
     logits = decoder.step([7, 7], [0, 1])
     assert torch.equal(logits[1], expected)
     assert not logits[0].isfinite().any()
+
+
+def test_int8_logits_do_not_depend_on_the_number_of_threads(tiny: Checkpoint) -> None:
+    ids, before, found = story_ids(tiny), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            decoder = decoder_of(tiny, "int8", threads=threads, slots=8, max_rows=8)
+            for id in ids:
+                logits = decoder.step([id] * 8, list(range(8)))[3, : decoder.vocab_size].clone()
+            found.append(logits)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
