@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import math
 import sys
+from collections.abc import Callable
 from importlib import import_module
 
 from core.errors import FablewrightError
@@ -34,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(getattr(import_module(f".{module}", __package__), function)(args))
     except FablewrightError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+    except ModuleNotFoundError as error:  # what only training needs is not installed for serving
+        print(f"error: {error}; pip install -e '.[train]' installs what the trainer needs", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,50 +100,79 @@ def _add_corpus_tools(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     index.add_argument("corpus")
 
 
+def _number(kind: type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Read a number from `low` to `high`, and refuse any other in a way that argparse shows."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            name = "a whole number" if kind is int else "a number"
+            limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"expected {name} {limits}, got {text!r}")
+        return value
+
+    return read
+
+
+_COUNT, _SHARE, _POSITIVE, _NOT_NEGATIVE = (
+    _number(int, 1),
+    _number(float, 0, 1),
+    _number(float, 1e-6),
+    _number(float, 0),
+)
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("corpus", help="a text file, or a folder of .txt files")
     add("--out", required=True, help="folder of the run: data, resume state, checkpoint")
     add("--name", help="name on the model card; the folder's if not given")
     add("--preset", help="options from trainer/presets, or from a .toml file; what else is given goes before them")
-    add("--minutes", type=float, default=30.0, help="how long the whole run may take")
+    add("--minutes", type=_POSITIVE, default=30.0, help="how long the whole run may take")
     add("--clock", default="wall", choices=("wall", "processor"), help="how the minutes are counted")
-    add("--steps", type=int, help="a number of steps instead of a time")
-    add("--stop-at-step", type=int, help="stop here and save, as a signal would")
+    add("--steps", type=_COUNT, help="a number of steps instead of a time")
+    add("--stop-at-step", type=_number(int, 0), help="stop here and save, as a signal would")
     add("--resume", action="store_true", help="go on where an earlier run in --out stopped")
     add("--split", default="70/15/15", help="shares of training, validation and test text")
     add("--split-files", action="store_true", help="split by whole files")
     add("--valid", help="file or folder of validation text, instead of a split")
     add("--test", help="file or folder of test text")
     add("--pretrain", help="file or folder of other books to learn from first")
-    add("--pretrain-share", type=float, default=0.65, help="share of the run before the corpus itself comes in")
-    add("--pretrain-dropout", type=float, default=0.3, help="what dropout is multiplied by until then")
+    add("--pretrain-share", type=_SHARE, default=0.65, help="share of the run before the corpus itself comes in")
+    add("--pretrain-dropout", type=_SHARE, default=0.3, help="what dropout is multiplied by until then")
     add("--tokenizer", default="unigram", choices=("unigram", "bpe", "char", "word"))
-    add("--vocab-size", type=int, help="pieces; planned if not given")
+    add("--vocab-size", type=_COUNT, help="pieces; planned if not given")
     add("--architecture", default="awd_lstm", choices=("awd_lstm", "lstm", "mogrifier", "transformer"))
-    add("--embedding-size", type=int, help="width; planned if not given")
-    add("--hidden-size", type=int, help="width; planned if not given")
-    add("--layers", type=int, help="planned if not given")
-    add("--dropout", type=float, help="planned if not given")
+    add("--embedding-size", type=_COUNT, help="width; planned if not given")
+    add("--hidden-size", type=_COUNT, help="width; planned if not given")
+    add("--layers", type=_COUNT, help="planned if not given")
+    add("--dropout", type=_SHARE, help="planned if not given")
     for place in ("embedding", "input", "hidden", "output", "weight"):
-        add(f"--{place}-dropout", type=float, help="instead of what follows from --dropout")
-    add("--lanes", type=int, help="streams read side by side, over all processes; planned if not given")
-    add("--bptt", type=int, default=64, help="tokens a window")
+        add(f"--{place}-dropout", type=_SHARE, help="instead of what follows from --dropout")
+    add("--lanes", type=_COUNT, help="streams read side by side, over all processes; planned if not given")
+    add("--bptt", type=_COUNT, default=64, help="tokens a window")
     add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
     add("--averaging", action=argparse.BooleanOptionalAction, default=False, help="keep the mean of the weights")
-    add("--learning-rate", type=float, default=2.5e-3)
-    add("--weight-decay", type=float, default=0.01)
-    add("--beta1", type=float, default=0.9)
-    add("--clip", type=float, default=1.0, help="longest gradient")
-    add("--activation-penalty", type=float, default=0.0, help="AR of AWD-LSTM")
-    add("--slowness-penalty", type=float, default=0.0, help="TAR of AWD-LSTM")
+    add("--learning-rate", type=_POSITIVE, default=2.5e-3)
+    add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
+    add("--beta1", type=_SHARE, default=0.9)
+    add("--clip", type=_POSITIVE, default=1.0, help="longest gradient")
+    add("--activation-penalty", type=_NOT_NEGATIVE, default=0.0, help="AR of AWD-LSTM")
+    add("--slowness-penalty", type=_NOT_NEGATIVE, default=0.0, help="TAR of AWD-LSTM")
     add("--schedule", default="one-cycle", choices=("one-cycle", "plateau", "constant"))
-    add("--patience", type=int, help="stop after this many validations without improvement")
-    add("--validations", type=int, default=25)
-    add("--seed", type=int, default=1)
+    add("--patience", type=_COUNT, help="stop after this many validations without improvement")
+    add("--validations", type=_COUNT, default=25)
+    add("--seed", type=_number(int, 0, 2**53 - 1), default=1)
     add("--device", default="cpu")
-    add("--bfloat16", action=argparse.BooleanOptionalAction, default=True, help="matrix products in bfloat16")
+    add(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="matrix products in bfloat16; if not said, where it is fast",
+    )
     add("--save-bfloat16", action="store_true", help="store weights as bfloat16: half the size")
     add("--tensorboard", action="store_true")
     add("--quiet", action="store_true")

@@ -18,6 +18,7 @@ from core.errors import CorpusError
 from core.tokenizer import Tokenizer
 
 from .corpus import Document, read_documents
+from .devices import find_device
 from .loss import cross_entropy
 from .tokens import bounded_exp, count_text, stream_of
 
@@ -62,7 +63,7 @@ class Score:
 def evaluate(args: argparse.Namespace) -> int:
     """Run the command."""
     checkpoint = load_checkpoint(args.checkpoint)
-    model = checkpoint.model.to(args.device)
+    model = checkpoint.model.to(find_device(args.device))
     documents = [document for path in args.texts for document in read_documents(Path(path))]
     scores = score_documents(model, checkpoint.tokenizer, documents)
     is_closed = not checkpoint.tokenizer.is_lossless

@@ -20,6 +20,7 @@ from .batches import build_batches
 from .card import model_card
 from .conclude import METHOD, measure, sample
 from .corpus import read_documents
+from .devices import find_device, has_fast_bfloat16
 from .loop import Loop, LoopSettings
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, is_prepared, open_data, prepare, table
@@ -33,7 +34,9 @@ log = logging.getLogger(__name__)
 
 def train(args: argparse.Namespace) -> int:
     """Run the command; 0 when the run is finished, 1 when it was interrupted and can be resumed."""
-    device = distributed.start(torch.device(args.device))
+    device = distributed.start(find_device(args.device))
+    if args.bfloat16 is None:
+        args.bfloat16 = has_fast_bfloat16(device)
     try:
         return _train(args, device, began=CLOCKS[args.clock]())
     finally:

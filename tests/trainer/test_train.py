@@ -208,3 +208,25 @@ def test_a_bad_corpus_is_refused_in_one_line(
 def test_a_bad_split_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str) -> None:
     assert _train(corpus, tmp_path / "run", "--split", split) == 2
     assert "--split must" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--minutes=0", "--minutes=nan", "--steps=0", "--lanes=-1", "--dropout=1.5", "--learning-rate=x", "--seed=-1"],
+)
+def test_a_number_out_of_range_is_refused_by_name(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        _train(corpus, tmp_path / "run", option)
+    name, value = option.split("=")
+    assert f"argument {name}: expected a" in (shown := capsys.readouterr().err)
+    assert f"got '{value}'" in shown
+
+
+@pytest.mark.parametrize("device", ["warp-drive", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    assert _train(corpus, tmp_path / "run", "--device", device) == 2
+    assert f"got '{device}'" in capsys.readouterr().err

@@ -1,0 +1,23 @@
+"""The devices that a model can be trained and measured on."""
+
+import torch
+
+from core.errors import InputError
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name such as `cpu` or `cuda`. Raises InputError if this machine or this PyTorch has none."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device must be one that is here and that this PyTorch can use, got {name!r}") from error
+    return device
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 gain time here: elsewhere they are emulated, and lose it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and bool(on_cpu)
