@@ -18,6 +18,6 @@ def find_device(name: str) -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 gain time here: elsewhere they are emulated, and lose it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device.type == "cpu" and bool(on_cpu)
