@@ -98,6 +98,11 @@ class Decoder:
         for row, part in zip(self._rows_of(slot), parts, strict=True):
             row[: len(part)] = torch.from_numpy(part)
 
+    @property
+    def hidden(self) -> NDArray[np.float32]:
+        """Half of the last layer's hidden state for each row of the last call, (B, H), valid until the next."""
+        return self._layers[-1].rows(len(self._resident)).hidden[:, : self.widths[-1]].numpy()
+
     @torch.inference_mode()
     def advance(self, ids: Sequence[int], slots: Sequence[int]) -> None:
         """Feed one token to each of some slots, without asking for logits: how prompts are read."""

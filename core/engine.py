@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .checkpoint import Checkpoint
 from .decoder import Decoder, Precision
-from .errors import BusyError, CheckpointError, ClosedError
+from .errors import BusyError, CheckpointError, ClosedError, InputError
 from .generation import Generation
 from .requests import Finished, FinishReason, GenerationRequest, Limits, SamplingDefaults, SamplingParams
 from .state_cache import StateCache
@@ -167,6 +167,11 @@ class Engine:
 
     def _open_stream(self, request: GenerationRequest, *, over: FinishReason | None = None) -> Generation:
         assert self._worker is not None
+        if request.state is not None and request.sampling.cache_strength:
+            message = (
+                f"cache_strength must be 0 with a state, got {request.sampling.cache_strength}; send the text instead"
+            )
+            raise InputError(message, "cache_strength")
         restored = None if request.state is None else self._unpack(request.state)
         stream = Stream(
             request=request,

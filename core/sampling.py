@@ -1,8 +1,9 @@
 """Choosing the next token: the filters, the seeded draw, and the plain one-stream loop that is the engine's oracle.
 
-Filters, in this order: repetition_penalty, temperature, top_k, top_p, min_p. top_k keeps the tokens that fewer than k
-others beat; top_p the tokens whose likelier others hold less than top_p of what top_k left; min_p those at least min_p
-times as likely as the likeliest. So tokens of equal probability stay or go together.
+The neural cache comes first (cache_strength), then the filters, in this order: repetition_penalty, temperature,
+top_k, top_p, min_p. top_k keeps the tokens that fewer than k others beat; top_p the tokens whose likelier others hold
+less than top_p of what top_k left; min_p those at least min_p times as likely as the likeliest. So tokens of equal
+probability stay or go together.
 
 One uniform number per token decides, a function of (seed, position) alone. It is first drawn over the whole
 vocabulary by inverse CDF; asking whether that one token survives the filters costs one pass, where sorting 8,192 costs
@@ -22,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .neural_cache import NeuralCache
 from .requests import SamplingParams
 
 BLOCK = 128  # the vocabulary is summed in blocks of this many tokens; a decoder pads its logits to whole blocks
@@ -192,6 +194,10 @@ class StepDecoder(Protocol):
     """What the plain loop needs of `core.decoder.Decoder`."""
 
     padded_vocab_size: int
+    widths: tuple[int, ...]
+
+    @property
+    def hidden(self) -> NDArray[np.float32]: ...
 
     def reset(self, slot: int) -> None: ...
 
@@ -208,16 +214,23 @@ def generate_plain(
     The first one is among `first_ids`, where there are any.
     """
     sampler = Sampler(decoder.padded_vocab_size, 1)
+    cache = NeuralCache(decoder.widths[-1], params.cache_strength) if params.cache_strength else None
     ids = list(prompt_ids)
     decoder.reset(0)
-    for id in ids[:-1]:
+    for position, id in enumerate(ids[:-1]):
         decoder.advance([id], [0])
+        if cache is not None:
+            cache.record(position, decoder.hidden[0], ids[position + 1])
     for _ in range(params.max_tokens):
         draw = Draw(params, uniform(params.seed, len(ids)), ids[-PENALTY_WINDOW:])
         logits = decoder.step(ids[-1:], [0])
+        if cache is not None:
+            cache.mix(len(ids) - 1, decoder.hidden[0], logits[0].numpy())
         if first_ids and len(ids) == len(prompt_ids):
             restrict(logits[0], first_ids)
         ids += sampler.draw(logits, [draw])
+        if cache is not None:
+            cache.record(len(ids) - 2, decoder.hidden[0], ids[-1])
         yield ids[-1]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .neural_cache import NeuralCache
 from .requests import Event, Finished, FinishReason, GenerationRequest, Started, Text, TokenLogprob
 from .sampling import PENALTY_WINDOW, Draw, uniforms
 from .state_cache import PrefixHash
@@ -85,6 +86,7 @@ class Stream:
     due_at: float = 0.0
     flushed_at: float = 0.0
     final_state: NDArray[np.float32] | None = None
+    cache: NeuralCache | None = None  # made with the slot, where cache_strength asks for it
     prefix: PrefixHash = field(default_factory=PrefixHash)
     queue_position: int = 0
     is_cancelled: bool = False  # reader

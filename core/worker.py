@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from .decoder import Decoder
+from .neural_cache import WINDOW, NeuralCache
 from .requests import Event, FinishReason, Queued, TokenLogprob
 from .sampling import NOT_FINITE, Sampler, log_probabilities, restrict
 from .state_cache import StateCache
@@ -185,12 +186,20 @@ class Worker:
         self.stats.prompt_tokens += stream.prompt_tokens
         if stream.restored is not None:
             self._decoder.write_state(stream.slot, stream.restored.state)
-        elif (cached := self.cache.longest(stream.tokens, len(stream.tokens) - 1)) is not None:
+        elif (cached := self.cache.longest(stream.tokens, self._make_cache(stream))) is not None:
             stream.fed = cached[0]
             self._decoder.write_state(stream.slot, cached[1])
             self.stats.prompt_tokens_cached += stream.fed - 1
         else:
             self._decoder.reset(stream.slot)
+
+    def _make_cache(self, stream: Stream) -> int:
+        """Give a stream its neural cache, if it asks for one. Returns how many tokens need not be read again."""
+        read = len(stream.tokens) - 1
+        if not stream.request.sampling.cache_strength:
+            return read
+        stream.cache = NeuralCache(self._decoder.widths[-1], stream.request.sampling.cache_strength)
+        return max(read - WINDOW, 0)
 
     def _prefill(self) -> bool:
         """Read a chunk of every prompt that is not yet read, all in one batch. Says whether there was one."""
@@ -200,7 +209,9 @@ class Worker:
             if not rows:
                 break
             self._decoder.advance([stream.tokens[stream.fed] for stream in rows], [stream.slot for stream in rows])
-            for stream in rows:
+            for row, stream in enumerate(rows):
+                if stream.cache is not None:
+                    stream.cache.record(stream.fed, self._decoder.hidden[row], stream.tokens[stream.fed + 1])
                 stream.fed += 1
                 if stream.fed % _STATE_INTERVAL == 0 or not stream.is_prefilling:
                     self._remember(stream)
@@ -227,16 +238,22 @@ class Worker:
 
     def _step(self, rows: list[Stream]) -> None:
         logits = self._decoder.step([s.tokens[-1] for s in rows], [s.slot for s in rows])  # (B, V)
-        asked = {}
+        asked: dict[int, torch.Tensor] = {}  # as the model has them, without the neural cache
         for row, stream in enumerate(rows):
-            if stream.must_begin_with_space:
-                restrict(logits[row], self._tokenizer.spaced_ids)
             if stream.request.top_logprobs is not None:
                 asked[row] = logits[row, : self._decoder.vocab_size].clone()
+            if stream.cache is not None:
+                stream.cache.mix(stream.fed, self._decoder.hidden[row], logits[row].numpy())
+            if stream.must_begin_with_space:
+                for table in (logits[row], asked.get(row)):
+                    if table is not None:
+                        restrict(table, self._tokenizer.spaced_ids)
         ids = self._sampler.draw(logits, [stream.next_draw() for stream in rows])
         now = time.monotonic()
         flush_s = _FLUSH_S[0] + (_FLUSH_S[1] - _FLUSH_S[0]) * min(len(self._running) / _CROWD, 1)
         for row, (stream, id) in enumerate(zip(rows, ids, strict=True)):
+            if stream.cache is not None:
+                stream.cache.record(stream.fed, self._decoder.hidden[row], id)
             stream.fed += 1
             try:
                 self._accept(stream, id, asked.get(row), now, flush_s)

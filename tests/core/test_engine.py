@@ -114,6 +114,25 @@ async def test_a_full_batch_writes_what_each_stream_writes_alone(tiny: Checkpoin
     assert [text for text, _ in together] == [plain(tiny, each, precision) for each in requests]
 
 
+async def test_the_neural_cache_writes_the_same_alone_in_a_batch_and_from_cached_states(
+    engine: Engine, tiny: Checkpoint
+) -> None:
+    story = "the donkey walked up the hill and the fox sang " * 40  # more tokens than the cache looks back on
+    asked = request(story, cache_strength=0.5, max_tokens=30)
+    expected = plain(tiny, asked)
+    together = await asyncio.gather(*(read(engine.generate(each)) for each in (request(), asked, request(story))))
+    assert together[1][0] == expected
+    assert (await read(engine.generate(asked)))[0] == expected
+    assert engine.snapshot().cache_hits
+    assert expected != together[2][0]
+
+
+async def test_the_neural_cache_needs_the_text_and_not_a_state(engine: Engine) -> None:
+    state = await engine.export_state(PROMPT)
+    with pytest.raises(InputError, match=r"cache_strength must be 0 with a state, got 0\.5"):
+        engine.generate(request("", state=state, cache_strength=0.5))
+
+
 async def test_the_same_request_gives_the_same_text_after_a_restart(tiny: Checkpoint) -> None:
     texts = []
     for _ in range(2):
