@@ -5,6 +5,7 @@ Built from parts that are ready: engines, writer and store are opened by whoever
 
 import asyncio
 import logging
+import weakref
 
 from aiohttp.web import Application, Request, RouteDef, WebSocketResponse, get
 
@@ -65,6 +66,7 @@ class Web:
         )
         self._kept = KeptStreams(settings.resume_s)
         self._sockets: set[Socket] = set()
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._store = store
         self.app = self._build()
 
@@ -115,7 +117,9 @@ class Web:
                 pace=message.pace,
                 top_logprobs=message.logprobs,
             )
-            return Stream(lambda: self.generations.open(wanted), resumable=message.resumable)
+            stream = Stream(lambda: self.generations.open(wanted), resumable=message.resumable)
+            self._streams.add(stream)
+            return stream
 
         socket = Socket(
             settings=self.settings,
@@ -139,6 +143,12 @@ class Web:
         for socket in self._sockets:
             socket.close_when_done()
 
+    async def streams_ended(self) -> None:
+        """Return when every stream stands in the log; once the engines are closed, that takes a commit or two."""
+        ending = [asyncio.create_task(stream.wait()) for stream in self._streams]
+        if ending:
+            await asyncio.wait(ending, timeout=_LAST_ROWS_S)
+
     async def _say_goodbye(self, app: Application) -> None:
         self._kept.close()
         self.drain()
@@ -148,4 +158,5 @@ class Web:
 
 
 _GOODBYE_S = 2
+_LAST_ROWS_S = 30
 _SAMPLING = set(protocol.Sampling.model_fields)

@@ -99,6 +99,7 @@ async def _drain(web: Web, sites: list[SockSite], engines: Engines) -> None:
     for site in sites:
         await site.stop()
     await asyncio.gather(*(engine.close() for engine in engines.loaded()))
+    await web.streams_ended()
 
 
 def _announce(listeners: list[socket.socket], engines: Engines) -> None:
