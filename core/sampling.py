@@ -75,9 +75,9 @@ class Sampler:
     def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Return a token id per row, or NOT_FINITE. logits (B, V) float32 are changed in place."""
         rows = logits.numpy()
-        for row, draw in zip(rows, draws, strict=True):
+        for number, draw in enumerate(draws):
             if draw.params.repetition_penalty != 1.0:
-                _penalise(row, draw.recent, draw.params.repetition_penalty)
+                _penalise(rows[number], draw.recent, draw.params.repetition_penalty)
         greedy = [draw.params.temperature < GREEDY_BELOW for draw in draws]
         if all(greedy):
             return [_likeliest(row) for row in rows]
@@ -249,7 +249,8 @@ def _penalise(logits: NDArray[np.float32], recent: Sequence[int], penalty: float
 
 def _per_temperature(draws: Sequence[Draw]) -> Tensor:
     warm = [draw.params.temperature for draw in draws]
-    return torch.tensor([[1 / t if t >= GREEDY_BELOW else 1.0] for t in warm], dtype=torch.float32)  # (B, 1)
+    factors = np.array([1 / t if t >= GREEDY_BELOW else 1.0 for t in warm], dtype=np.float32)
+    return torch.from_numpy(factors).unsqueeze(1)  # (B, 1)
 
 
 def _likeliest(logits: NDArray[np.float32]) -> int:

@@ -33,8 +33,8 @@ Bundle = list[tuple[Stream, list[Event]]]
 _STATE_INTERVAL = 64  # tokens between two cached states of one stream: at most this many are read again
 
 _QUEUE_NEWS_S = 1.0  # seconds between two looks at what to tell the waiting
-_FLUSH_S = 0.01, 0.05  # seconds of text in one event: alone, and with _CROWD streams or more
-_CROWD = 64
+_SHORTEST_FLUSH_S, _LONGEST_FLUSH_S = 0.01, 0.25  # seconds of text in one event: alone, and in a crowd
+_FLUSH_S_A_STREAM = 0.00025  # so that the event loop has at most about 4,000 events a second to carry
 _PACE_CATCH_UP_S = 0.25  # how much of a delay a paced stream may make up for by hurrying
 _SHORTEST_REST_S = 0.001  # streams due this close together share a step
 
@@ -250,7 +250,7 @@ class Worker:
                         restrict(table, self._tokenizer.spaced_ids)
         ids = self._sampler.draw(logits, [stream.next_draw() for stream in rows])
         now = time.monotonic()
-        flush_s = _FLUSH_S[0] + (_FLUSH_S[1] - _FLUSH_S[0]) * min(len(self._running) / _CROWD, 1)
+        flush_s = min(max(_SHORTEST_FLUSH_S, _FLUSH_S_A_STREAM * len(self._running)), _LONGEST_FLUSH_S)
         for row, (stream, id) in enumerate(zip(rows, ids, strict=True)):
             if stream.cache is not None:
                 stream.cache.record(stream.fed, self._decoder.hidden[row], id)
