@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from aiohttp.web import Request, Response, RouteDef, StreamResponse, get, post
 from pydantic import BaseModel
 
+from core.checkpoint import load_checkpoint
 from core.errors import ClosedError, GenerationError, InputError
 from core.requests import SEED_RANGE, Event, Finished, Started, Text
+from core.scoring import score
 
 from . import openai_bodies as bodies
 from .bodies import read_body, respond
@@ -27,6 +29,7 @@ from .streams import Opened
 from .visitors import VISITOR
 
 _DEFAULT_MAX_TOKENS = 16  # the original's, for completions
+_MOST_SCORED = 32_768  # characters of a prompt that is read for its log-probabilities, a second or so
 _SEAM = "\n\n"  # between chat messages: each is a paragraph of the story
 
 
@@ -39,6 +42,7 @@ class _Plan:
     max_tokens: int | None
     top_logprobs: int | None
     shape: Shape
+    scores_prompts: bool = False
 
 
 class OpenAI:
@@ -61,6 +65,8 @@ class OpenAI:
         """Write on from one prompt or several."""
         body = await read_body(request, bodies.CompletionBody, timeout_s=self._settings.request_timeout_s)
         self._check_model(body.model)
+        if body.max_tokens == 0 and (not body.echo or body.logprobs is None):
+            raise InputError("max_tokens must be at least 1 unless echo and logprobs are set, got 0", "max_tokens")
         shape = Completions(
             id=f"cmpl-{uuid.uuid4().hex}",
             model=body.model,
@@ -73,6 +79,7 @@ class OpenAI:
             max_tokens=_DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
             top_logprobs=body.logprobs,
             shape=shape,
+            scores_prompts=bool(body.echo) and body.logprobs is not None,
         )
         return await self._answer(request, plan)
 
@@ -126,8 +133,10 @@ class OpenAI:
     # ---- running
 
     async def _answer(self, request: Request, plan: _Plan) -> StreamResponse:
-        pairs = await self._open(request, plan)
-        choices = [choice for choice, _ in pairs]
+        choices = self._choices(request, plan)
+        if plan.scores_prompts:
+            await self._score(plan, choices)
+        pairs = [(choice, await self._open(request, plan, choice)) for choice in choices if plan.max_tokens != 0]
         async with aclosing(_merged(pairs)) as pieces:
             if plan.body.stream:
                 return await self._stream(request, plan, choices, pieces)
@@ -135,27 +144,42 @@ class OpenAI:
                 pass  # each choice gathers its own text
         return respond(plan.shape.whole(choices, _usage(choices, plan)))
 
-    async def _open(self, request: Request, plan: _Plan) -> list[tuple[Choice, Opened]]:
+    def _choices(self, request: Request, plan: _Plan) -> list[Choice]:
         n, most = plan.body.n or 1, self._settings.max_choices
         total = n * len(plan.prompts)
         if total > most:
             raise InputError(f"n times the number of prompts must be in [1, {most}], got {total}", "n")
         self._generations.limits.spend(request[VISITOR].client, total)
         seed = secrets.randbelow(SEED_RANGE - n) if plan.body.seed is None else plan.body.seed
-        pairs = []
-        for index in range(total):
-            prompt = plan.prompts[index // n]
-            wanted = Wanted(
-                visitor=request[VISITOR],
-                source="api",
-                prompt=prompt,
-                sampling=plan.body.sampling() | {"max_tokens": plan.max_tokens, "seed": seed + index % n},
-                checkpoint=plan.body.model,
-                top_logprobs=plan.top_logprobs,
-            )
-            opened = await self._generations.open(wanted, personal=False)
-            pairs.append((Choice(index=index, prompt=prompt, seed=opened.seed), opened))
-        return pairs
+        return [
+            Choice(index=index, prompt=plan.prompts[index // n], seed=seed + index % n, reason="length")
+            for index in range(total)
+        ]
+
+    async def _score(self, plan: _Plan, choices: Sequence[Choice]) -> None:
+        """Read the prompts' own log-probabilities, each prompt once."""
+        # Loaded for this alone and let go: a running engine keeps only its packed weights.
+        checkpoint = await asyncio.to_thread(load_checkpoint, self._generations.engines.path(plan.body.model))
+        n = plan.body.n or 1
+        for first in range(0, len(choices), n):
+            prompt = choices[first].prompt
+            if len(prompt) > _MOST_SCORED:
+                message = f"prompt must be at most {_MOST_SCORED} characters with echo and logprobs, got {len(prompt)}"
+                raise InputError(message, "prompt")
+            scored = await asyncio.to_thread(score, checkpoint, prompt, top=plan.top_logprobs or 0)
+            for choice in choices[first : first + n]:
+                choice.prompt_logprobs, choice.prompt_tokens = scored, len(scored)
+
+    async def _open(self, request: Request, plan: _Plan, choice: Choice) -> Opened:
+        wanted = Wanted(
+            visitor=request[VISITOR],
+            source="api",
+            prompt=choice.prompt,
+            sampling=plan.body.sampling() | {"max_tokens": plan.max_tokens, "seed": choice.seed},
+            checkpoint=plan.body.model,
+            top_logprobs=plan.top_logprobs,
+        )
+        return await self._generations.open(wanted, personal=False)
 
     async def _stream(
         self, request: Request, plan: _Plan, choices: Sequence[Choice], pieces: AsyncGenerator[list[Piece], None]
@@ -166,6 +190,8 @@ class OpenAI:
         response = StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await self._send(request, response, *filter(None, map(plan.shape.beginning, choices)))
+        if plan.max_tokens == 0:
+            await self._send(request, response, *map(plan.shape.ending, choices))
         try:
             while batch:
                 await self._send(request, response, *self._chunks(plan.shape, batch))

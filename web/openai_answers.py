@@ -6,6 +6,7 @@ Knows the shapes only; what runs the generations is openai.py.
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal, Protocol
 
 from pydantic import BaseModel
@@ -22,6 +23,7 @@ class Choice:
     index: int
     prompt: str
     seed: int
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)  # where the prompt is echoed with them
     text: str = ""
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_tokens: int = 0
@@ -69,11 +71,14 @@ class Completions:
 
     def beginning(self, choice: Choice) -> BaseModel | None:
         """Send the prompt first where it was asked back."""
-        return self._answer(bodies.CompletionChoice(text=choice.prompt, index=choice.index)) if self._echo else None
+        if not self._echo:
+            return None
+        logprobs = self._logprobs(choice.prompt_logprobs, 0)
+        return self._answer(bodies.CompletionChoice(text=choice.prompt, index=choice.index, logprobs=logprobs))
 
     def chunk(self, piece: Piece) -> BaseModel:
         """Send the new text."""
-        logprobs = self._logprobs(piece.choice, piece.logprobs, piece.offset)
+        logprobs = self._logprobs(piece.logprobs, len(piece.choice.prompt) + piece.offset)
         return self._answer(bodies.CompletionChoice(text=piece.text, index=piece.choice.index, logprobs=logprobs))
 
     def ending(self, choice: Choice) -> BaseModel:
@@ -92,7 +97,9 @@ class Completions:
             bodies.CompletionChoice(
                 text=choice.prompt + choice.text if self._echo else choice.text,
                 index=choice.index,
-                logprobs=self._logprobs(choice, choice.logprobs, 0),
+                logprobs=self._logprobs(
+                    [*choice.prompt_logprobs, *choice.logprobs], 0 if self._echo else len(choice.prompt)
+                ),
                 finish_reason=choice.reason,
                 seed=choice.seed,
             )
@@ -103,21 +110,21 @@ class Completions:
     def _answer(self, choice: bodies.CompletionChoice) -> BaseModel:
         return bodies.Completion(id=self._id, model=self._model, created=self._created, choices=[choice])
 
-    def _logprobs(
-        self, choice: Choice, tokens: Sequence[TokenLogprob], offset: int
-    ) -> bodies.CompletionLogprobs | None:
+    def _logprobs(self, tokens: Sequence[TokenLogprob], at: int) -> bodies.CompletionLogprobs | None:
+        """Return tokens in step; `at` is where they begin, in characters from the beginning of the prompt."""
         if not self._with_logprobs:
             return None
-        offsets = []
-        at = len(choice.prompt) + offset
-        for token in tokens:
-            offsets.append(at)
-            at += len(token.text)
+        offsets = [at + before for before in accumulate((len(token.text) for token in tokens), initial=0)]
+        # As in the original, nothing is said of a prompt's first token: what it follows is not part of the text.
+        known = [at + index > 0 for index in range(len(tokens))]
         return bodies.CompletionLogprobs(
             tokens=[token.text for token in tokens],
-            token_logprobs=[token.logprob for token in tokens],
-            top_logprobs=[{token.text: token.logprob} | dict(token.top) for token in tokens],
-            text_offset=offsets,
+            token_logprobs=[token.logprob if is_known else None for token, is_known in zip(tokens, known, strict=True)],
+            top_logprobs=[
+                {token.text: token.logprob} | dict(token.top) if is_known else None
+                for token, is_known in zip(tokens, known, strict=True)
+            ],
+            text_offset=offsets[:-1],
         )
 
 

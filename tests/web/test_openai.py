@@ -169,6 +169,25 @@ async def test_log_probabilities_are_in_step_with_the_text(client: openai.AsyncO
     assert streamed == tokens
 
 
+async def test_echo_with_logprobs_scores_the_prompt_as_well(client: openai.AsyncOpenAI) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "echo": True, "logprobs": 2, "seed": 1}
+    choice = (await client.completions.create(max_tokens=6, **asked)).choices[0]
+    alone = (await client.completions.create(max_tokens=0, **asked)).choices[0]
+    assert alone.text == PROMPT
+    assert choice.logprobs is not None
+    assert alone.logprobs is not None
+    tokens, offsets = choice.logprobs.tokens or [], choice.logprobs.text_offset or []
+    assert "".join(tokens) == choice.text
+    assert offsets == [len("".join(tokens[:i])) for i in range(len(tokens))]
+    assert (choice.logprobs.token_logprobs or [])[0] is None
+    assert all(logprob is not None and logprob <= 0 for logprob in (choice.logprobs.token_logprobs or [])[1:])
+    scores = alone.logprobs.token_logprobs or []
+    assert scores == (choice.logprobs.token_logprobs or [])[: len(scores)]
+    streamed = [chunk async for chunk in await client.completions.create(max_tokens=0, stream=True, **asked)]
+    assert streamed[0].choices[0].text == PROMPT
+    assert streamed[-1].choices[0].finish_reason == "length"
+
+
 async def test_our_own_settings_travel_in_the_extra_body(client: openai.AsyncOpenAI, site: Site) -> None:
     extra = {"top_k": 5, "min_p": 0.01, "repetition_penalty": 1.3}
     answer = await client.completions.create(model="tiny", prompt=PROMPT, max_tokens=20, seed=1, extra_body=extra)
@@ -193,6 +212,16 @@ async def test_a_seed_that_was_drawn_is_reported_and_repeats_the_text(client: op
         ({"temperature": 3}, "temperature", "temperature must be in [0, 2], got 3.0"),
         ({"temperature": "hot"}, "temperature", 'temperature must be a number, got "hot"'),
         ({"max_tokens": 10**9}, "max_tokens", "max_tokens must be in [1, 600], got 1000000000"),
+        (
+            {"max_tokens": 0},
+            "max_tokens",
+            "max_tokens must be at least 1 unless echo and logprobs are set",
+        ),
+        (
+            {"prompt": "x" * 40_000, "echo": True, "logprobs": 1},
+            "prompt",
+            "prompt must be at most 32768 characters",
+        ),
         ({"n": 1000}, "n", "n times the number of prompts must be in [1, 16], got 1000"),
         ({"n": 0}, "n", "n must be greater than or equal to 1, got 0"),
         ({"prompt": []}, "prompt", "prompt must hold at least one text, got an empty list"),
