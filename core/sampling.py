@@ -71,7 +71,6 @@ class Sampler:
         self._is_likelier = torch.empty(max_rows, vocab_size)  # 0 or 1: four times faster than bool
         self._blocks = torch.empty(max_rows, vocab_size // BLOCK)
 
-    @torch.inference_mode()
     def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Return a token id per row, or NOT_FINITE. logits (B, V) float32 are changed in place."""
         rows = logits.numpy()

@@ -135,7 +135,8 @@ class Worker:
             self.ready.set_exception(error)
             return
         self.ready.set_result(None)
-        self._loop()
+        with torch.inference_mode():
+            self._loop()
 
     def _loop(self) -> None:
         while True:
