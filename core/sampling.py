@@ -88,11 +88,10 @@ class Sampler:
 
     def _draw_warm(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Inverse CDF over the whole vocabulary; what the filters remove is drawn again among what they leave."""
-        probabilities = torch.softmax(logits.mul_(_per_temperature(draws)), -1, out=self._probabilities[: len(draws)])
+        probabilities = torch.softmax(_cool(logits, draws), -1, out=self._probabilities[: len(draws)])
         tables = probabilities.numpy()
         numbers = np.array([draw.uniform for draw in draws])
-        with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
-            ids, places, total = self._invert(probabilities, tables, numbers)
+        ids, places, total = self._invert(probabilities, tables, numbers)
         drawn: list[int] = ids.tolist()
         for row in np.flatnonzero(~np.isfinite(total)).tolist():
             drawn[row] = NOT_FINITE
@@ -111,20 +110,21 @@ class Sampler:
         count = len(numbers)
         if count == 1:
             return self._invert_one(probabilities, tables[0], float(numbers[0]))
-        every = np.arange(count)
-        cumulative = np.cumsum(self._block_sums(probabilities), axis=1, dtype=np.float64)  # (B, V / BLOCK)
-        total = cumulative[:, -1]
-        target = numbers * total
-        block = np.minimum((cumulative <= target[:, None]).sum(1), cumulative.shape[1] - 1)
-        start = np.where(block > 0, cumulative[every, block - 1], 0.0)
-        inside = np.cumsum(tables.reshape(count, -1, BLOCK)[every, block], axis=1, dtype=np.float64)  # (B, BLOCK)
-        size = inside[:, -1]
-        # the block was summed in float32, its tokens in float64: bring the rest to the tokens' own scale
-        rest = np.minimum((target - start) / (cumulative[every, block] - start), _BELOW_ONE) * size
-        token = np.minimum((inside <= rest[:, None]).sum(1), BLOCK - 1)
-        before = np.where(token > 0, inside[every, token - 1], 0.0)
-        places = np.clip((rest - before) / (inside[every, token] - before), 0.0, _BELOW_ONE)
-        return block * BLOCK + token, places, total
+        with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
+            every = np.arange(count)
+            cumulative = np.cumsum(self._block_sums(probabilities), axis=1, dtype=np.float64)  # (B, V / BLOCK)
+            total = cumulative[:, -1]
+            target = numbers * total
+            block = np.minimum((cumulative <= target[:, None]).sum(1), cumulative.shape[1] - 1)
+            start = np.where(block > 0, cumulative[every, block - 1], 0.0)
+            inside = np.cumsum(tables.reshape(count, -1, BLOCK)[every, block], axis=1, dtype=np.float64)  # (B, BLOCK)
+            size = inside[:, -1]
+            # the block was summed in float32, its tokens in float64: bring the rest to the tokens' own scale
+            rest = np.minimum((target - start) / (cumulative[every, block] - start), _BELOW_ONE) * size
+            token = np.minimum((inside <= rest[:, None]).sum(1), BLOCK - 1)
+            before = np.where(token > 0, inside[every, token - 1], 0.0)
+            places = np.clip((rest - before) / (inside[every, token] - before), 0.0, _BELOW_ONE)
+            return block * BLOCK + token, places, total
 
     def _invert_one(
         self, probabilities: Tensor, table: NDArray[np.float32], number: float
@@ -153,20 +153,21 @@ class Sampler:
         draws: Sequence[Draw],
     ) -> list[int]:
         """The rows whose token the filters remove, and those with top_k, which are always drawn among survivors."""
-        params = [draw.params for draw in draws]
-        removed = {row for row, x in enumerate(params) if x.top_k}
-        drawn = tables[np.arange(len(draws)), ids]
-        for row, x in enumerate(params):
-            if x.min_p and drawn[row] < np.float32(x.min_p) * tables[row].max():
+        chances = tables[np.arange(len(draws)), ids]
+        removed: set[int] = set()
+        asked: list[int] = []
+        for row, (draw, chance) in enumerate(zip(draws, chances.tolist(), strict=True)):
+            params = draw.params
+            if params.top_k or (params.min_p and chance < params.min_p * float(tables[row].max())):
                 removed.add(row)
-        # likelier tokens hold at most 1 - p: those below need not be asked
-        asked = [row for row, x in enumerate(params) if x.top_p < 1 and not drawn[row] > 1.001 - x.top_p]
-        if any(row not in removed for row in asked):
-            chosen = torch.from_numpy(drawn).unsqueeze(1)
+            elif params.top_p < 1 and not chance > 1.001 - params.top_p:  # likelier ones hold at most 1 - chance
+                asked.append(row)
+        if asked:
+            chosen = torch.from_numpy(chances).unsqueeze(1)
             is_likelier = torch.gt(probabilities, chosen, out=self._is_likelier[: len(draws)])
             likelier = torch.mul(probabilities, is_likelier, out=self._scratch[: len(draws)])
             mass = self._block_sums(likelier).sum(axis=1, dtype=np.float64)
-            removed.update(row for row in asked if mass[row] >= params[row].top_p * total[row])
+            removed.update(row for row in asked if mass[row] >= draws[row].params.top_p * total[row])
         return sorted(removed)
 
     def _block_sums(self, table: Tensor) -> NDArray[np.float32]:
@@ -246,10 +247,13 @@ def _penalise(logits: NDArray[np.float32], recent: Sequence[int], penalty: float
     logits[ids] = np.where(seen > 0, seen / np.float32(penalty), seen * np.float32(penalty))
 
 
-def _per_temperature(draws: Sequence[Draw]) -> Tensor:
+def _cool(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    """Divide each row by its temperature, in place; greedy rows stay as they are."""
     warm = [draw.params.temperature for draw in draws]
-    factors = np.array([1 / t if t >= GREEDY_BELOW else 1.0 for t in warm], dtype=np.float32)
-    return torch.from_numpy(factors).unsqueeze(1)  # (B, 1)
+    factors = [1 / t if t >= GREEDY_BELOW else 1.0 for t in warm]
+    if len(set(factors)) == 1:
+        return logits.mul_(factors[0])
+    return logits.mul_(torch.tensor(factors, dtype=torch.float32).unsqueeze(1))
 
 
 def _likeliest(logits: NDArray[np.float32]) -> int:

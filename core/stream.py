@@ -92,6 +92,7 @@ class Stream:
     is_cancelled: bool = False  # reader
     consumed: int = 0  # reader: tokens it has taken
 
+    _draw: Draw = field(init=False)
     _uniforms: list[float] = field(default_factory=list)
     _shown: int = 0  # how many of `tokens` have been turned into text, or need not be
     _texts: list[str] = field(default_factory=list)
@@ -139,8 +140,11 @@ class Stream:
         params = self.request.sampling
         if not self._uniforms:
             self._uniforms = uniforms(params.seed, self.offset + len(self.tokens), _UNIFORMS)[::-1]
-        recent = self.tokens[-PENALTY_WINDOW:] if params.repetition_penalty != 1.0 else ()
-        return Draw(params, self._uniforms.pop(), recent)
+            self._draw = Draw(params, 0.0)
+        self._draw.uniform = self._uniforms.pop()
+        if params.repetition_penalty != 1.0:
+            self._draw.recent = self.tokens[-PENALTY_WINDOW:]
+        return self._draw
 
     def accept(self, id: int, logprob: TokenLogprob | None) -> FinishReason | None:
         """Take a sampled token, which may end the stream; returns why."""
