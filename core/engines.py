@@ -49,6 +49,7 @@ class Engines:
         self._engines: dict[str, AnyEngine] = {}
         self._default = checkpoints.name
         self._loading = asyncio.Lock()
+        self._loads: dict[str, asyncio.Task[None]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -57,6 +58,7 @@ class Engines:
     async def __aexit__(self, *_: object) -> None:
         for task in self._retiring:
             task.cancel()
+        await asyncio.gather(*self._loads.values(), return_exceptions=True)
         await asyncio.gather(*(engine.close() for engine in self._engines.values()))
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
@@ -85,12 +87,14 @@ class Engines:
     async def get(self, name: str | None = None) -> AnyEngine:
         """The engine of a checkpoint, loaded if need be. Raises InputError where no checkpoint has this name."""
         name = name or self.default_name
-        if name in self._engines:
-            return self._engines[name]
-        async with self._loading:
-            if name not in self._engines:
-                self._engines[name] = await self._load(name)
-            return self._engines[name]
+        if name not in self._engines:
+            # A task of its own: whoever asked first may leave while it loads, and the next one waits for the same load.
+            load = self._loads.get(name)
+            if load is None:
+                load = self._loads[name] = asyncio.create_task(self._load_once(name))
+                load.add_done_callback(lambda _: self._loads.pop(name))
+            await asyncio.shield(load)
+        return self._engines[name]
 
     async def swap(self, name: str) -> AnyEngine:
         """Load a checkpoint (again), make it the default, and let older streams finish where they are."""
@@ -103,6 +107,11 @@ class Engines:
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
         return fresh
+
+    async def _load_once(self, name: str) -> None:
+        async with self._loading:
+            if name not in self._engines:
+                self._engines[name] = await self._load(name)
 
     async def _load(self, name: str, *, is_swap: bool = False) -> AnyEngine:
         path = self._paths().get(name)

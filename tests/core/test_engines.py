@@ -75,3 +75,16 @@ async def test_a_swap_to_a_damaged_checkpoint_changes_nothing(folder: Path) -> N
         with pytest.raises(CheckpointError, match=r"model\.safetensors"):
             await engines.swap("saga")
         assert await engines.get() is old
+
+
+async def test_a_checkpoint_goes_on_loading_when_the_one_who_asked_first_leaves(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="core.engines")
+    async with Engines(CheckpointSettings(folders=(folder,)), SMALL) as engines:
+        asking = asyncio.create_task(engines.get("fable"))
+        while "checkpoint_loaded" not in caplog.text:  # noqa: ASYNC110 -- the log is the only sign of half a load
+            await asyncio.sleep(0)
+        asking.cancel()
+        assert (await finish(await engines.get("fable"))).reason == "length"
+    assert caplog.text.count("checkpoint_loaded") == 1
