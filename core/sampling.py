@@ -14,6 +14,7 @@ Rows never touch each other, and every sum runs in an order that does not depend
 is the same, bit for bit, alone and in a batch.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,7 +34,7 @@ GREEDY_BELOW = 1e-5  # a temperature under this is greedy: dividing by it would 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_BELOW_ONE = 1 - 2**-53
+_BELOW_ONE = 1 - 2**-52  # times any float is less than that float; with 2**-53 rounding may give it back
 
 
 def uniforms(seed: int, position: int, count: int) -> list[float]:
@@ -66,10 +67,9 @@ class Sampler:
 
     def __init__(self, vocab_size: int, max_rows: int) -> None:
         assert vocab_size % BLOCK == 0, vocab_size
-        self._probabilities = torch.empty(max_rows, vocab_size)
-        self._scratch = torch.empty(max_rows, vocab_size)
-        self._is_likelier = torch.empty(max_rows, vocab_size)  # 0 or 1: four times faster than bool
-        self._blocks = torch.empty(max_rows, vocab_size // BLOCK)
+        self._buffers = [torch.empty(max_rows, vocab_size) for _ in range(3)]
+        self._sums = torch.empty(max_rows, vocab_size // BLOCK)
+        self._views: dict[int, _Tables] = {}
 
     def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Return a token id per row, or NOT_FINITE. logits (B, V) float32 are changed in place."""
@@ -80,7 +80,7 @@ class Sampler:
         greedy = [draw.params.temperature < GREEDY_BELOW for draw in draws]
         if all(greedy):
             return [_likeliest(row) for row in rows]
-        ids = self._draw_warm(logits, draws)
+        ids = self._draw_one(logits, draws[0]) if len(draws) == 1 else self._draw_warm(logits, draws)
         for number, is_greedy in enumerate(greedy):
             if is_greedy:
                 ids[number] = _likeliest(rows[number])
@@ -88,91 +88,121 @@ class Sampler:
 
     def _draw_warm(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Inverse CDF over the whole vocabulary; what the filters remove is drawn again among what they leave."""
-        probabilities = torch.softmax(_cool(logits, draws), -1, out=self._probabilities[: len(draws)])
-        tables = probabilities.numpy()
-        numbers = np.array([draw.uniform for draw in draws])
-        ids, places, total = self._invert(probabilities, tables, numbers)
+        tables = self._tables(len(draws))
+        torch.softmax(_cool(logits, draws), -1, out=tables.probabilities)
+        with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
+            ids, places, total = _invert(tables, np.array([draw.uniform for draw in draws]))
         drawn: list[int] = ids.tolist()
         for row in np.flatnonzero(~np.isfinite(total)).tolist():
             drawn[row] = NOT_FINITE
-        for row in self._removed(probabilities, tables, ids, total, draws):
+        for row in _removed(tables, ids, total, draws):
             if drawn[row] != NOT_FINITE:
-                drawn[row] = _draw_among(tables[row], _threshold(tables[row], draws[row].params), float(places[row]))
+                chances = tables.array[row]
+                drawn[row] = _draw_among(chances, _threshold(chances, draws[row].params), float(places[row]))
         return drawn
 
-    def _invert(
-        self, probabilities: Tensor, tables: NDArray[np.float32], numbers: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """The token at each row's number, the number's place in that token's interval, and the row's total.
+    def _draw_one(self, logits: Tensor, draw: Draw) -> list[int]:
+        """The same for one row, number for number, in half the time."""
+        tables = self._tables(1)
+        torch.softmax(_cool(logits, [draw]), -1, out=tables.probabilities)
+        id, place, total = _invert_one(tables, draw.uniform)
+        if not math.isfinite(total):
+            return [NOT_FINITE]
+        if _removed(tables, np.array([id]), np.array([total]), [draw]):
+            id = _draw_among(tables.array[0], _threshold(tables.array[0], draw.params), place)
+        return [id]
 
-        Blocks first, then tokens inside one block: two short cumulative sums instead of one over the vocabulary.
-        """
-        count = len(numbers)
-        if count == 1:
-            return self._invert_one(probabilities, tables[0], float(numbers[0]))
-        with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
-            every = np.arange(count)
-            cumulative = np.cumsum(self._block_sums(probabilities), axis=1, dtype=np.float64)  # (B, V / BLOCK)
-            total = cumulative[:, -1]
-            target = numbers * total
-            block = np.minimum((cumulative <= target[:, None]).sum(1), cumulative.shape[1] - 1)
-            start = np.where(block > 0, cumulative[every, block - 1], 0.0)
-            inside = np.cumsum(tables.reshape(count, -1, BLOCK)[every, block], axis=1, dtype=np.float64)  # (B, BLOCK)
-            size = inside[:, -1]
-            # the block was summed in float32, its tokens in float64: bring the rest to the tokens' own scale
-            rest = np.minimum((target - start) / (cumulative[every, block] - start), _BELOW_ONE) * size
-            token = np.minimum((inside <= rest[:, None]).sum(1), BLOCK - 1)
-            before = np.where(token > 0, inside[every, token - 1], 0.0)
-            places = np.clip((rest - before) / (inside[every, token] - before), 0.0, _BELOW_ONE)
-            return block * BLOCK + token, places, total
+    def _tables(self, rows: int) -> "_Tables":
+        """The first rows of every buffer; kept, because slicing takes as long as a small step's arithmetic."""
+        if rows not in self._views:
+            probabilities, is_likelier, likelier = (buffer[:rows] for buffer in self._buffers)
+            self._views[rows] = _Tables(
+                probabilities=probabilities,
+                array=probabilities.numpy(),
+                in_blocks=probabilities.view(rows, -1, BLOCK),
+                is_likelier=is_likelier,
+                likelier=likelier,
+                likelier_in_blocks=likelier.view(rows, -1, BLOCK),
+                sums=self._sums[:rows],
+                sums_array=self._sums[:rows].numpy(),
+            )
+        return self._views[rows]
 
-    def _invert_one(
-        self, probabilities: Tensor, table: NDArray[np.float32], number: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """The same for one row, number for number, in a third of the time."""
-        cumulative = np.cumsum(self._block_sums(probabilities)[0], dtype=np.float64)
-        total = float(cumulative[-1])
-        target = number * total
-        block = min(int(cumulative.searchsorted(target, "right")), len(cumulative) - 1)
-        start = float(cumulative[block - 1]) if block else 0.0
-        inside = np.cumsum(table[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
-        if not total > 0:
-            return np.zeros(1, np.int64), np.zeros(1), np.array([np.nan])
-        rest = min((target - start) / (float(cumulative[block]) - start), _BELOW_ONE) * float(inside[-1])
-        token = min(int(inside.searchsorted(rest, "right")), BLOCK - 1)
-        before = float(inside[token - 1]) if token else 0.0
-        place = min(max((rest - before) / (float(inside[token]) - before), 0.0), _BELOW_ONE)
-        return np.array([block * BLOCK + token]), np.array([place]), np.array([total])
 
-    def _removed(
-        self,
-        probabilities: Tensor,
-        tables: NDArray[np.float32],
-        ids: NDArray[np.int64],
-        total: NDArray[np.float64],
-        draws: Sequence[Draw],
-    ) -> list[int]:
-        """The rows whose token the filters remove, and those with top_k, which are always drawn among survivors."""
-        chances = tables[np.arange(len(draws)), ids]
-        removed: set[int] = set()
-        asked: list[int] = []
-        for row, (draw, chance) in enumerate(zip(draws, chances.tolist(), strict=True)):
-            params = draw.params
-            if params.top_k or (params.min_p and chance < params.min_p * float(tables[row].max())):
-                removed.add(row)
-            elif params.top_p < 1 and not chance > 1.001 - params.top_p:  # likelier ones hold at most 1 - chance
-                asked.append(row)
-        if asked:
-            chosen = torch.from_numpy(chances).unsqueeze(1)
-            is_likelier = torch.gt(probabilities, chosen, out=self._is_likelier[: len(draws)])
-            likelier = torch.mul(probabilities, is_likelier, out=self._scratch[: len(draws)])
-            mass = self._block_sums(likelier).sum(axis=1, dtype=np.float64)
-            removed.update(row for row in asked if mass[row] >= draws[row].params.top_p * total[row])
-        return sorted(removed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tables:
+    """Views of the sampler's buffers, (B, V), (B, V / BLOCK, BLOCK) or (B, V / BLOCK)."""
 
-    def _block_sums(self, table: Tensor) -> NDArray[np.float32]:
-        rows = len(table)
-        return torch.sum(table.view(rows, -1, BLOCK), -1, out=self._blocks[:rows]).numpy()
+    probabilities: Tensor
+    array: NDArray[np.float32]
+    in_blocks: Tensor
+    is_likelier: Tensor  # 0 or 1 in float32: four times faster than bool
+    likelier: Tensor
+    likelier_in_blocks: Tensor
+    sums: Tensor
+    sums_array: NDArray[np.float32]
+
+
+def _invert(
+    tables: _Tables, numbers: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The token at each row's number, the number's place in that token's interval, and the row's total.
+
+    Blocks first, then tokens inside one block: two short cumulative sums instead of one over the vocabulary.
+    """
+    every = np.arange(len(numbers))
+    torch.sum(tables.in_blocks, -1, out=tables.sums)
+    cumulative = np.cumsum(tables.sums_array, axis=1, dtype=np.float64)  # (B, V / BLOCK)
+    total = cumulative[:, -1]
+    target = np.minimum(numbers, _BELOW_ONE) * total
+    block = np.minimum((cumulative <= target[:, None]).sum(1), cumulative.shape[1] - 1)
+    start = np.where(block > 0, cumulative[every, block - 1], 0.0)
+    inside = np.cumsum(tables.in_blocks.numpy()[every, block], axis=1, dtype=np.float64)  # (B, BLOCK)
+    size = inside[:, -1]
+    # the block was summed in float32, its tokens in float64: bring the rest to the tokens' own scale
+    rest = np.minimum((target - start) / (cumulative[every, block] - start), _BELOW_ONE) * size
+    token = np.minimum((inside <= rest[:, None]).sum(1), BLOCK - 1)
+    before = np.where(token > 0, inside[every, token - 1], 0.0)
+    places = np.clip((rest - before) / (inside[every, token] - before), 0.0, _BELOW_ONE)
+    return block * BLOCK + token, places, total
+
+
+def _invert_one(tables: _Tables, number: float) -> tuple[int, float, float]:
+    """The same for one row."""
+    torch.sum(tables.in_blocks, -1, out=tables.sums)
+    cumulative = np.cumsum(tables.sums_array[0], dtype=np.float64)
+    total = float(cumulative[-1])
+    if not total > 0:
+        return 0, 0.0, math.nan
+    target = min(number, _BELOW_ONE) * total
+    block = min(int(cumulative.searchsorted(target, "right")), len(cumulative) - 1)
+    start = float(cumulative[block - 1]) if block else 0.0
+    inside = np.cumsum(tables.array[0, block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+    rest = min((target - start) / (float(cumulative[block]) - start), _BELOW_ONE) * float(inside[-1])
+    token = min(int(inside.searchsorted(rest, "right")), BLOCK - 1)
+    before = float(inside[token - 1]) if token else 0.0
+    place = min(max((rest - before) / (float(inside[token]) - before), 0.0), _BELOW_ONE)
+    return block * BLOCK + token, place, total
+
+
+def _removed(tables: _Tables, ids: NDArray[np.int64], total: NDArray[np.float64], draws: Sequence[Draw]) -> list[int]:
+    """The rows whose token the filters remove, and those with top_k, which are always drawn among survivors."""
+    chances = tables.array[np.arange(len(draws)), ids]
+    removed: set[int] = set()
+    asked: list[int] = []
+    for row, (draw, chance) in enumerate(zip(draws, chances.tolist(), strict=True)):
+        params = draw.params
+        if params.top_k or (params.min_p and chance < params.min_p * float(tables.array[row].max())):
+            removed.add(row)
+        elif params.top_p < 1 and not chance > 1.001 - params.top_p:  # likelier ones hold at most 1 - chance
+            asked.append(row)
+    if asked:
+        torch.gt(tables.probabilities, torch.from_numpy(chances).unsqueeze(1), out=tables.is_likelier)
+        torch.mul(tables.probabilities, tables.is_likelier, out=tables.likelier)
+        torch.sum(tables.likelier_in_blocks, -1, out=tables.sums)
+        mass = tables.sums_array.sum(axis=1, dtype=np.float64)
+        removed.update(row for row in asked if mass[row] >= draws[row].params.top_p * total[row])
+    return sorted(removed)
 
 
 def log_probabilities(logits: Tensor, id: int, top: int) -> tuple[float, list[tuple[int, float]]]:

@@ -84,6 +84,13 @@ def test_the_uniform_number_runs_through_the_vocabulary_in_order() -> None:
     assert [draw_one(logits, params(), u) for u in (0.0, 0.24, 0.26, 0.999999)] == [3, 3, 200, 200]
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_largest_uniform_number_never_draws_what_cannot_be(rows: int) -> None:
+    logits = torch.full((rows, VOCAB), -torch.inf)
+    logits[:, :100] = some_logits(8, rows)[:, :100]
+    assert all(0 <= id < 100 for id in Sampler(VOCAB, 3).draw(logits, [Draw(params(), 1 - 2**-53)] * rows))
+
+
 def test_a_repetition_penalty_weakens_only_recent_tokens() -> None:
     logits = torch.zeros(1, VOCAB)
     logits[0, 5], logits[0, 6] = 2.0, 1.5
