@@ -141,7 +141,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--valid", help="file or folder of validation text, instead of a split")
     add("--test", help="file or folder of test text")
     add("--pretrain", help="file or folder of other books to learn from first")
-    add("--pretrain-share", type=_SHARE, default=0.65, help="share of the run before the corpus itself comes in")
+    add(
+        "--pretrain-share",
+        type=_number(float, 0.01, 0.99),
+        default=0.65,
+        help="share of the run before the corpus itself comes in",
+    )
     add("--pretrain-dropout", type=_SHARE, default=0.3, help="what dropout is multiplied by until then")
     add("--tokenizer", default="unigram", choices=("unigram", "bpe", "char", "word"))
     add("--vocab-size", type=_COUNT, help="pieces; planned if not given")

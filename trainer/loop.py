@@ -75,7 +75,7 @@ class Loop:
         self.step, self.tokens = 0, 0
         self.best = math.inf
         self.history: list[dict[str, float]] = []
-        self._batches, self._folder, self._lanes = batches, folder, lanes
+        self._batches, self._folder = batches, folder
         self._validate, self._on_best, self._report = validate, on_best, report
         self._device = model.output_bias.device
         self._optimizer = _optimizer(model, settings)
