@@ -128,8 +128,6 @@ class Socket:
     def _start(self, message: protocol.Start) -> None:
         self._check_free(message.id)
         stream = self._begin(message)
-        if message.resumable:
-            self._kept.hold(stream)
         self._listen(_Listening(id=message.id, reader=Reader(stream)))
 
     def _resume(self, message: protocol.Resume) -> None:
@@ -152,6 +150,8 @@ class Socket:
     def _listen(self, listening: "_Listening") -> None:
         self._listening[listening.id] = listening
         stream = listening.reader.stream
+        if stream.resumable:
+            self._kept.hold(stream)
         stream.on_taken()
         stream.on_news = self._news.set
         stream.on_taken = lambda: self._forget(listening)

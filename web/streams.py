@@ -165,13 +165,13 @@ class KeptStreams:
         return len(self._streams)
 
     def get(self, key: str) -> Stream | None:
-        """Return the stream, now listened to again."""
-        if timer := self._timers.pop(key, None):
-            timer.cancel()
+        """Return the stream, if it is still kept; `hold` it to listen."""
         return self._streams.get(key)
 
     def hold(self, stream: Stream) -> None:
-        """Remember a stream while somebody listens to it."""
+        """Remember a stream for as long as somebody listens to it."""
+        if timer := self._timers.pop(stream.key, None):
+            timer.cancel()
         self._streams[stream.key] = stream
         while len(self._streams) > self._most:
             self._drop(next(iter(self._streams)))

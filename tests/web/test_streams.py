@@ -101,7 +101,9 @@ async def test_a_kept_stream_is_stopped_when_its_time_is_up_unless_somebody_came
     for stream in (left, taken_again):
         kept.hold(stream)
         kept.release(stream)
+    assert kept.get(left.key) is left  # to look is not to listen
     assert kept.get(taken_again.key) is taken_again
+    kept.hold(taken_again)
     await asyncio.wait_for(left.wait(), 5)
     assert len(kept) == 1
     assert kept.get(left.key) is None
