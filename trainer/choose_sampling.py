@@ -18,10 +18,10 @@ from .text_statistics import TextStatistics, TrainingBooks, first_words, text_st
 
 TOKENS_PER_WORD = 1.8  # English prose has 1.4 in a vocabulary of 8,192; hot settings make more
 GRID = (
-    *({"temperature": t, "top_p": p} for t in (0.7, 0.8, 0.9, 1.0) for p in (0.9, 0.95, 1.0)),
-    *({"temperature": t, "top_p": 1.0, "min_p": m} for t in (0.9, 1.0, 1.1) for m in (0.02, 0.05)),
-    *({"temperature": 1.0, "top_p": 1.0, "top_k": k} for k in (40, 200)),
-    *({"temperature": t, "top_p": 0.95, "repetition_penalty": r} for t in (0.8, 0.9) for r in (1.05, 1.1)),
+    *({"temperature": t, "top_p": p} for t in (0.8, 0.9, 0.95, 1.0) for p in (0.9, 0.95, 0.98, 1.0)),
+    *({"temperature": t, "top_p": 1.0, "min_p": m} for t in (1.0, 1.1) for m in (0.02, 0.05)),
+    {"temperature": 1.0, "top_p": 1.0, "top_k": 40},
+    {"temperature": 0.9, "top_p": 0.95, "repetition_penalty": 1.05},
 )
 
 Settings = dict[str, float]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from core.novelty import ngram_hashes, words_of
 
 NOVELTY_LENGTHS = tuple(range(4, 13))
+NOISE = 0.02  # of repeated 4-grams: one phrase that comes four times makes this much of a text of 200 words
 SELF_BLEU_TEXTS = 100  # enough for two decimals; the figure costs the square of their number
 _WORD_OR_MARK = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]")
 
@@ -41,7 +42,7 @@ class TextStatistics:
         mean surprise. 0.1 means about 10 % off in each.
         """
         pairs = [
-            (self.repeated_4grams + 0.005, other.repeated_4grams + 0.005),  # a hair of repetition is no difference
+            (self.repeated_4grams + NOISE, other.repeated_4grams + NOISE),
             (self.distinct[2], other.distinct[2]),
             (self.distinct[3], other.distinct[3]),
             (self.self_bleu, other.self_bleu),
