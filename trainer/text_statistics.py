@@ -17,7 +17,7 @@ import numpy.typing as npt
 from core.novelty import ngram_hashes, words_of
 
 NOVELTY_LENGTHS = tuple(range(4, 13))
-NOISE = 0.02  # of repeated 4-grams: one phrase that comes four times makes this much of a text of 200 words
+NOISE = 0.02  # of repeated 4-grams: one phrase that comes five times makes this much of a text of 200 words
 SELF_BLEU_TEXTS = 100  # enough for two decimals; the figure costs the square of their number
 _WORD_OR_MARK = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]")
 

@@ -1,10 +1,12 @@
 """Requests are checked once, where they are made, with messages fit to show."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.config import Config
 from core.errors import InputError
 from core.requests import RANGES, SEED_RANGE, GenerationRequest, Limits, SamplingDefaults, sampling_params
 
@@ -64,3 +66,9 @@ def test_a_lone_surrogate_is_no_text() -> None:
 def test_the_defaults_lie_within_the_ranges() -> None:
     defaults = DEFAULTS.model_dump()
     assert all(defaults[name] in RANGES[name] for name in defaults if name in RANGES)
+
+
+def test_config_toml_states_the_defaults() -> None:
+    path = Path(__file__).parents[2] / "config.toml"
+    assert Config(path).table("sampling", SamplingDefaults) == DEFAULTS
+    assert Config(path).table("limits", Limits) == Limits()
