@@ -135,14 +135,14 @@ class _Record:
         """Take what an event tells into the row."""
         row = self.row
         match event:
-            case Started():
-                row.checkpoint, row.seed, row.prompt_tokens = event.checkpoint, event.seed, event.prompt_tokens
             case Text():
                 if self._keeps_text:
                     self._parts.append(event.text)
                 row.completion_tokens += event.tokens
                 if row.time_to_first_token_s is None:
                     row.time_to_first_token_s = time.monotonic() - self._began
+            case Started():
+                row.checkpoint, row.seed, row.prompt_tokens = event.checkpoint, event.seed, event.prompt_tokens
             case Finished():
                 row.prompt_tokens, row.completion_tokens = event.prompt_tokens, event.completion_tokens
                 row.time_to_first_token_s = event.time_to_first_token_s
