@@ -15,6 +15,7 @@ from core.errors import BusyError, ClosedError, FablewrightError, InputError, St
 log = logging.getLogger(__name__)
 
 NO_MENTIONS = discord.AllowedMentions.none()
+AWAITED = "awaited"  # in an interaction's extras: everybody sees that its answer is awaited
 UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED = 10062, 40060
 
 _ADVICE: tuple[tuple[type[FablewrightError], str], ...] = (
@@ -34,6 +35,8 @@ class RefusedError(FablewrightError):
 async def tell(interaction: discord.Interaction[Any], text: str, **rest: Any) -> None:
     """Say something that only the person who asked sees."""
     try:
+        if interaction.extras.pop(AWAITED, False):
+            await interaction.delete_original_response()
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True, allowed_mentions=NO_MENTIONS, **rest)
         else:

@@ -12,7 +12,6 @@ from core.tables import Node
 
 from .places import Place
 from .replies import RefusedError
-from .stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +36,12 @@ class Story:
     parent_id: str | None = None  # None: nothing has been written to the prompt
     shown_from: int = 0  # a long prompt is shown from here
     seed: int | None = None
+    checkpoint: str | None = None
+    prompt_tokens: int = 0
     tokens: int = 0
     reason: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)  # tokens_per_s, copied
+    is_kept: bool = False  # the store has it
 
     @property
     def is_running(self) -> bool:
@@ -75,17 +77,20 @@ class Stories:
     def __init__(self, store: Store) -> None:
         self._stories = store.stories
 
-    async def create(self, story: Story) -> None:
-        """Keep a new story with its prompt."""
-        await self._stories.create(
-            story_id=story.id,
+    async def save(self, story: Story) -> None:
+        """Keep a story's current step and where it stands, all at once."""
+        prompt = {"id": story.parent_id, "kind": "prompt", "text": story.prompt}
+        await self._stories.save(
+            story.id,
             source=SOURCE,
             user_key=story.user_key,
             guild_key=story.guild_key,
             title=story.prompt[:80],
+            current_node_id=story.node_id,
             details=_details(story),
+            nodes=[_step(story)] if story.is_kept else [prompt, _step(story)],
         )
-        await self._stories.add_node(story.id, node_id=story.node_id, kind="prompt", text=story.prompt)
+        story.is_kept = True
 
     async def load(self, story_id: str) -> Story:
         """Return a story as it stands. Raises RefusedError where it was deleted."""
@@ -106,6 +111,7 @@ class Stories:
             place=Place(**details["place"]),
             asked=details.get("asked", {}),
             shown_from=details.get("shown_from", 0),
+            is_kept=True,
             **_standing(current),
         )
 
@@ -115,26 +121,6 @@ class Stories:
             raise RefusedError("There is nothing to undo: nothing has been written after your words.")
         await self._stories.update(story.id, current_node_id=story.parent_id)
         return await self.load(story.id)
-
-    async def save_step(self, story: Story, stream: Stream) -> None:
-        """Keep what the stream has written so far as the story's current step."""
-        await self._stories.add_node(
-            story.id,
-            node_id=story.node_id,
-            parent_id=story.parent_id,
-            kind="continuation",
-            text=story.step,
-            sampling={"seed": stream.seed},
-            checkpoint=stream.checkpoint,
-            prompt_tokens=stream.prompt_tokens,
-            completion_tokens=stream.tokens,
-            reason=story.reason,
-            details=story.facts,
-        )
-
-    async def mark(self, story: Story) -> None:
-        """Keep the reason for which a story's current step ended."""
-        await self._stories.end_node(story.id, story.node_id, reason=story.reason or INTERRUPTED)
 
     async def save_details(self, story: Story) -> None:
         """Keep where the story stands and the settings asked for it."""
@@ -150,6 +136,21 @@ async def kept(saving: Awaitable[None]) -> None:
         await saving
     except FablewrightError as error:
         log.warning("a story could not be kept error=%s", error)
+
+
+def _step(story: Story) -> dict[str, Any]:
+    return {
+        "id": story.node_id,
+        "parent_id": story.parent_id,
+        "kind": "continuation",
+        "text": story.step,
+        "sampling": {"seed": story.seed},
+        "checkpoint": story.checkpoint,
+        "prompt_tokens": story.prompt_tokens,
+        "completion_tokens": story.tokens,
+        "reason": story.reason,
+        "details": story.facts,
+    }
 
 
 def _details(story: Story) -> dict[str, Any]:
@@ -170,6 +171,8 @@ def _standing(node: Node) -> dict[str, Any]:
         "node_id": node.id,
         "parent_id": node.parent_id,
         "seed": (node.sampling or {}).get("seed"),
+        "checkpoint": node.checkpoint,
+        "prompt_tokens": node.prompt_tokens,
         "tokens": node.completion_tokens,
         "reason": node.reason,
         "facts": dict(node.details),

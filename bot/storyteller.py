@@ -5,8 +5,9 @@ time, and hands the stream to a live reply.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,14 +15,14 @@ from typing import Any
 import discord
 
 from core.errors import ClosedError
-from core.requests import GenerationRequest, Limits, SamplingDefaults
+from core.requests import Event, GenerationRequest, Limits, SamplingDefaults
 from core.store import Store
 from core.writer import Writer
 
 from . import notes
 from .live_reply import LiveReply, contents
 from .places import DeletedError, OutOfReachError, Place, StoryMessages
-from .replies import ALREADY_ACKNOWLEDGED, RefusedError, sentence, tell
+from .replies import ALREADY_ACKNOWLEDGED, AWAITED, RefusedError, sentence, tell
 from .rules import ServerRules, Usage
 from .sampling import generation_request
 from .settings import BotSettings
@@ -30,11 +31,12 @@ from .stream import Stream
 
 log = logging.getLogger(__name__)
 
-BEGIN_S = 0.4  # how long an acknowledgement waits for the engine, so that a refusal can be told in private
+ACKNOWLEDGE_S = 0.25  # how long an acknowledgement waits, so that a refusal can be told in private
 FINISH_S = 1.5  # how long a press waits for a story that has just ended to be kept
 
 Interaction = discord.Interaction[Any]
-Acknowledge = Callable[[], Awaitable[None]]
+Defer = Callable[[], Awaitable[None]]
+Preparing = Coroutine[Any, Any, "_Telling"]
 CopiedShare = Callable[[str | None, str], Awaitable[float | None]]
 
 
@@ -83,34 +85,37 @@ class Storyteller:
         **asked: float | None,
     ) -> None:
         """Answer a command with a new story."""
-        rules = await self._rules(interaction, is_private=is_private)
+        place = Place.of(interaction, is_private=is_private)
         story = Story(
             user_key=self.user_key(interaction),
             guild_key=self.guild_key(interaction),
             prompt=prompt,
             shown_from=shown_from,
-            place=Place.of(interaction, is_private=is_private),
+            place=place,
             asked={name: value for name, value in asked.items() if value is not None},
         )
 
-        async def acknowledge() -> None:
-            message_id = await _defer(interaction, is_private=is_private)
-            story.place.message_ids, story.place.token_ids = [message_id], [message_id]
-            await kept(self.stories.create(story))
+        async def prepare() -> _Telling:
+            return await self._prepare(interaction, story, seed=seed)
 
-        await self._write(interaction, story, rules, acknowledge, seed=seed)
+        async def defer() -> None:
+            message_id = await _defer(interaction, is_private=is_private)
+            place.message_ids, place.token_ids = [message_id], [message_id]
+
+        await self._write(interaction, prepare(), defer)
 
     async def go_on(self, interaction: Interaction, story_id: str, *, again: bool = False) -> None:
         """Write on below a story, or write its last continuation `again`."""
-        story = await self._own_story(interaction, story_id)
-        rules = await self._rules(interaction, is_private=story.place.is_private)
-        seed = story.asked.pop("seed", None)
 
-        async def acknowledge() -> None:
-            await interaction.response.defer()
+        async def prepare() -> _Telling:
+            story = await self._own_story(interaction, story_id)
             story.place.with_token(interaction)
+            return await self._prepare(interaction, story, seed=story.asked.pop("seed", None), again=again)
 
-        await self._write(interaction, story, rules, acknowledge, seed=seed, again=again)
+        async def defer() -> None:
+            await interaction.response.defer()
+
+        await self._write(interaction, prepare(), defer, again=again)
 
     async def undo(self, interaction: Interaction, story_id: str) -> None:
         """Take a story back to before its last continuation."""
@@ -169,7 +174,7 @@ class Storyteller:
                     continue
                 story.reason = INTERRUPTED
                 await self._show(story, [])
-                await self.stories.mark(story)
+                await self.stories.save(story)
                 log.info("interrupted story recovered story=%s", story_id)
             except Exception:  # one lost message must not keep the others from being put right
                 log.exception("an interrupted story could not be shown story=%s", story_id)
@@ -243,39 +248,57 @@ class Storyteller:
     async def _write(
         self,
         interaction: Interaction,
-        story: Story,
-        rules: ServerRules,
-        acknowledge: Acknowledge,
+        preparing: Preparing,
+        defer: Callable[[], Awaitable[None]],
         *,
-        seed: Any,
         again: bool = False,
     ) -> None:
-        """Begin to write a story's next step; acknowledged once the engine has taken it, told in a task of its own."""
+        """Write a story's next step, told in a task of its own, once it is prepared and acknowledged.
+
+        A refusal in time is told in private; whatever takes longer is acknowledged meanwhile.
+        """
+        prepared = asyncio.create_task(preparing)
+        await asyncio.wait({prepared}, timeout=ACKNOWLEDGE_S)
+        try:
+            if not prepared.done() or prepared.exception() is None:
+                await defer()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await self._give_up(await prepared)
+            raise
+        telling = await prepared
+        interaction.extras.pop(AWAITED, None)
+        story, stream = telling.story, telling.stream
+        assert stream is not None
+        messages = StoryMessages(
+            self._client, story.place, contents(story, notes.standing(story)), interaction.followup
+        )
+        story.begin_step(again=again)
+        telling.task = asyncio.create_task(self._tell(interaction, story, stream, messages), name=f"story {story.id}")
+
+    async def _prepare(self, interaction: Interaction, story: Story, *, seed: Any, again: bool = False) -> _Telling:
+        """Begin to write a story's next step. Raises what the server's rules or the writer refuse it for."""
+        rules = await self._rules(interaction, is_private=story.place.is_private)
         if self._is_closing:
             raise ClosedError("No story can be begun now.")
         self._refuse_running(story.id)
         telling = self._running[story.id] = _Telling(story)
         try:
-            shown = contents(story, notes.standing(story))
-            stream = await self._begin_stream(story, rules, seed=seed, again=again)
+            request = await self._request(story, story.text_before(again=again), rules, seed=seed)
+            await self._usage.take(story.user_key, story.guild_key, rules)
+            telling.stream = Stream(self._events(request, story, rules), seed=request.sampling.seed)
             try:
-                await acknowledge()
+                await telling.stream.begun()
             except BaseException:
-                await stream.stop()
+                self._usage.give_back(story.user_key, story.guild_key)
                 raise
         except BaseException:
-            del self._running[story.id]
+            await self._give_up(telling)
             raise
-        story.begin_step(again=again)
-        messages = StoryMessages(self._client, story.place, shown, interaction.followup)
-        telling.stream = stream
-        telling.task = asyncio.create_task(self._tell(interaction, story, stream, messages), name=f"story {story.id}")
+        return telling
 
-    async def _begin_stream(self, story: Story, rules: ServerRules, *, seed: Any, again: bool) -> Stream:
-        """Hand a story's text to the writer. Raises what the server's rules or the writer refuse it for."""
-        request = await self._request(story, story.text_before(again=again), rules, seed=seed)
-        await self._usage.take(story.user_key, story.guild_key, rules)
-        events = self._writer.write(
+    def _events(self, request: GenerationRequest, story: Story, rules: ServerRules) -> AsyncGenerator[Event, None]:
+        return self._writer.write(
             request,
             source=SOURCE,
             user_key=story.user_key,
@@ -283,13 +306,11 @@ class Storyteller:
             checkpoint=rules.checkpoint,
             keep_text=rules.logs_prompts,
         )
-        stream = Stream(events, seed=request.sampling.seed)
-        try:
-            await stream.begun(BEGIN_S)
-        except BaseException:
-            self._usage.give_back(story.user_key, story.guild_key)
-            raise
-        return stream
+
+    async def _give_up(self, telling: _Telling) -> None:
+        if telling.stream is not None:
+            await telling.stream.stop()
+        del self._running[telling.story.id]
 
     async def _tell(self, interaction: Interaction, story: Story, stream: Stream, messages: StoryMessages) -> None:
         """Show a story while it is written; whatever becomes of its messages, the stream ends and the story is kept."""
@@ -319,12 +340,12 @@ class Storyteller:
     async def _update(self, story: Story, stream: Stream) -> None:
         """Bring a story up to what its stream has written, and keep it."""
         story.step, story.seed, story.tokens = stream.text, stream.seed, stream.tokens
+        story.checkpoint, story.prompt_tokens = stream.checkpoint, stream.prompt_tokens
         story.reason = stream.reason or RUNNING
-        if stream.is_over and "copied" not in story.facts:
+        if stream.is_over and not story.facts:
             copied = await self._copied_share(stream.checkpoint, stream.text)
             story.facts = {"tokens_per_s": stream.tokens_per_s, "copied": copied}
-        await kept(self.stories.save_step(story, stream))
-        await kept(self.stories.save_details(story))
+        await kept(self.stories.save(story))
 
     async def _show(self, story: Story, shown: list[str], followup: discord.Webhook | None = None) -> None:
         """Make a story's messages say how it stands; `shown` is what they say now, as far as it is known."""
@@ -345,6 +366,7 @@ class Storyteller:
 
 async def _defer(interaction: Interaction, *, is_private: bool) -> int:
     """Acknowledge a command and return the id of the message that will hold its answer."""
+    interaction.extras[AWAITED] = not is_private
     try:
         response = await interaction.response.defer(ephemeral=is_private, thinking=True)
     except discord.HTTPException as error:

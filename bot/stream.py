@@ -38,11 +38,9 @@ class Stream:
         seconds = self._last_text_at - self._started_at
         return self.tokens / seconds if self.tokens and seconds > 0 else None
 
-    async def begun(self, timeout_s: float) -> None:
-        """Wait for the first event, for `timeout_s` at most. Raises what the generation raised before it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._has_begun.wait()
+    async def begun(self) -> None:
+        """Wait for the first event. Raises what the generation raised before it."""
+        await self._has_begun.wait()
         if self._error is not None:
             raise self._error
 

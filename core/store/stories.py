@@ -92,6 +92,7 @@ class Stories:
         *,
         source: str,
         user_key: str | None,
+        guild_key: str | None = None,
         title: str | None = None,
         current_node_id: str | None = None,
         details: Mapping[str, Any] | None = None,
@@ -105,8 +106,8 @@ class Stories:
         async with self._database.write() as session:
             story = await session.get(Story, story_id)
             if story is None:
-                story = Story(id=story_id, source=source, user_key=user_key, guild_key=None, title="", details={})
-                story.created_at = now
+                story = Story(id=story_id, source=source, user_key=user_key, guild_key=guild_key)
+                story.title, story.details, story.created_at = "", {}, now
                 session.add(story)
             story.title = story.title if title is None else title
             story.details = story.details if details is None else dict(details)
@@ -193,11 +194,6 @@ class Stories:
         query = sa.select(Story.id).join(Node, is_current).where(Story.source == source, Node.reason == "running")
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
-
-    async def end_node(self, story_id: str, node_id: str, *, reason: str) -> None:
-        """Say why a node that was being written ended. Raises InputError for a node that is not there."""
-        async with self._database.write() as session:
-            (await _node(session, story_id, node_id)).reason = reason
 
     async def text_at(self, story_id: str, node_id: str) -> str:
         """Return the whole story as it stands at a node. Raises InputError for a node that is not there."""
