@@ -94,10 +94,8 @@ class Database:
     async def __aenter__(self) -> Self:
         with self._told():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if (
-                self.is_sqlite
-            ):  # made here, so that only its owner can read it; SQLite gives its side files the same mode
-                os.close(os.open(self.url.database or "", os.O_RDWR | os.O_CREAT, 0o600))
+            if self.is_sqlite:
+                _make_private(self.url.database or "")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -172,6 +170,16 @@ def _parse_url(text: str) -> sa.URL:
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
         raise ConfigError("database.url must name a file, got a database in memory: its log would not last")
     return url
+
+
+def _make_private(path: str) -> None:
+    """Make the file where there is none, for its owner alone; SQLite gives its side files the same mode.
+
+    One that exists is not even opened: closing it again would drop the locks that SQLite holds on it anywhere in this
+    process (POSIX), and another process would then take away the write-ahead log under our feet, commits and all.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare_sqlite(timeout_s: float, connection: Any, _: Any) -> None:

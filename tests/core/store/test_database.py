@@ -1,9 +1,13 @@
 """The database's address and limits: where they come from, and what is made of them."""
 
+import asyncio
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from core.config import Config
 from core.errors import StoreError
@@ -34,3 +38,22 @@ def test_the_password_is_never_shown() -> None:
 async def test_a_database_without_tables_says_how_to_make_them(empty_database: DatabaseSettings) -> None:
     with pytest.raises(StoreError, match="bring it up to date with `python -m migrations`"):
         await Store(empty_database).__aenter__()
+
+
+async def test_a_second_look_at_a_file_leaves_its_commits_safe_from_other_processes(tmp_path: Path) -> None:
+    settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3")
+    count = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM words').fetchone())"
+
+    def count_elsewhere() -> bytes:
+        command = [sys.executable, "-c", count, f"{tmp_path}/test.sqlite3"]
+        return subprocess.run(command, check=True, capture_output=True).stdout
+
+    async with Database(settings) as database:
+        async with database.write() as session:
+            await session.execute(sa.text("CREATE TABLE words (word TEXT)"))
+        async with Database(settings) as again, again.read():
+            pass
+        await asyncio.to_thread(count_elsewhere)  # were the locks gone, it would believe to be the last, and clean up
+        async with database.write() as session:
+            await session.execute(sa.text("INSERT INTO words VALUES ('once')"))
+        assert await asyncio.to_thread(count_elsewhere) == b"1\n"
