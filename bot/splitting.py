@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .escaping import ZERO_WIDTH_SPACE, escape
+from .escaping import ZERO_WIDTH_SPACE, escape, unescape
 
 MESSAGE_CHARS = 2000
 NOTE_CHARS = 200  # room under the last page for one line of small print
 PAGE_CHARS = MESSAGE_CHARS - NOTE_CHARS
 BOLD_CHARS = len("****")
+NOTE_START = "\n-# "
 
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]*_]*\s+")
 _SPACE = re.compile(r"\s+")
+_BOLD = re.compile(r"(\\.)|\*\*")  # a star of the text itself is escaped
 _JOINERS = {"\u200d", "\ufe0e", "\ufe0f"}  # these and what follows them belong to the character before
 
 
@@ -48,8 +50,14 @@ def pages(prompt: str, written: str) -> list[Page]:
 
 def with_note(content: str, note: str) -> str:
     """Put one line of small print under a page."""
-    assert len(note) <= NOTE_CHARS - len("\n-# "), note
-    return f"{content.rstrip()}\n-# {note}"
+    assert len(note) <= NOTE_CHARS - len(NOTE_START), note
+    return content.rstrip() + NOTE_START + note
+
+
+def text_of(content: str) -> str:
+    """Return the share of a story that a message shows, as it was written."""
+    page, has_note, _ = content.rpartition(NOTE_START)
+    return unescape(_BOLD.sub(r"\1", page if has_note else content))
 
 
 def _cuts(text: str) -> Iterator[int]:

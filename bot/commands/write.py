@@ -9,6 +9,7 @@ from core.errors import InputError
 
 from ..buttons import story_id_of
 from ..replies import RefusedError
+from ..splitting import text_of
 from .options import Seed, Temperature, TopP
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ async def continue_this(interaction: "discord.Interaction[Fablewright]", message
     """Start a story from any message of one's own or of the bot."""
     me = interaction.client.user
     if me is not None and message.author.id == me.id:
-        text = await _story_text(interaction, message)
+        text = await _my_text(interaction, message)
     elif message.author.id == interaction.user.id:
         text = _checked(message.content)
     else:
@@ -67,10 +68,11 @@ async def continue_this(interaction: "discord.Interaction[Fablewright]", message
     await interaction.client.storyteller.begin(interaction, text, shown_from=_shown_from(text))
 
 
-async def _story_text(interaction: "discord.Interaction[Fablewright]", message: discord.Message) -> str:
+async def _my_text(interaction: "discord.Interaction[Fablewright]", message: discord.Message) -> str:
+    """Return the whole story of a message with its buttons, and of any other what it says."""
     story_id = story_id_of(message)
     if story_id is None:
-        raise RefusedError("Choose the last message of a story, the one with buttons under it.")
+        return _checked(text_of(message.content))
     return (await interaction.client.storyteller.stories.load(story_id)).text
 
 

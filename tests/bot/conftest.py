@@ -32,8 +32,10 @@ def config_file(tmp_path: Path, tiny_checkpoint: Path) -> Path:
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeDiscord]:
+    """A Discord of the test's own. Whatever was sent to it in the end could ping nobody."""
     async with FakeDiscord() as fake:
         yield fake
+    assert all(body.get("allowed_mentions") == {"parse": []} for body in fake.outgoing_messages())
 
 
 @pytest.fixture

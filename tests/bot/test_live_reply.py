@@ -23,7 +23,7 @@ async def test_it_grows_by_edits_a_second_apart_and_meets_no_429(
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=60)
         await stands(fake, asked)
         edits = asked.reply.edited_at
-        assert len(edits) >= 5
+        assert len(edits) >= 3
         assert min(late - early for early, late in pairwise(edits)) > 0.95
         shown = [words_of.split("\n-# ")[0] for words_of in asked.reply.history]
         assert all(late.startswith(early) for early, late in pairwise(shown))
@@ -108,8 +108,8 @@ async def test_after_15_minutes_it_goes_on_by_ordinary_edits(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
 ) -> None:
     async with running_bot(bot__pace=15) as bot:
-        asked = await fake.slash(ada, channel, "write", prompt="Once", length=60, age_s=15 * 60 - 22)
-        message = await stands(fake, asked, timeout_s=30)
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=120, age_s=15 * 60 - 25)
+        message = await stands(fake, asked, timeout_s=40)
         assert fake.requests("PATCH", f"/channels/{channel.id}/messages/{message.id}")
         assert fake.requests("PATCH", "/webhooks/")
         assert words(message).split() == (await full_text(bot, ada)).split()

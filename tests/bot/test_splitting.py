@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.escaping import unescape
-from bot.splitting import MESSAGE_CHARS, NOTE_CHARS, PAGE_CHARS, Page, pages, with_note
+from bot.splitting import MESSAGE_CHARS, NOTE_CHARS, PAGE_CHARS, Page, pages, text_of, with_note
 
 PIECES = ["word ", "Word. ", "“Speech!” ", "\n\n", "\n", "*", "@everyone ", "👩‍👩‍👧 ", "é", "x" * 700, "# ", "1. "]
 prose = st.lists(st.sampled_from(PIECES), max_size=400).map("".join)
@@ -75,3 +75,11 @@ def test_a_note_fits_under_the_fullest_page() -> None:
 def test_what_is_shown_reads_as_it_was_written() -> None:
     text = "“*Run!*” said @everyone. See https://example.com"
     assert unescape(str(Page(prompt="", written=text))) == text
+
+
+@settings(deadline=None)
+@given(prose, prose)
+def test_a_message_gives_its_share_of_the_story_back(prompt: str, written: str) -> None:
+    for page in pages(prompt, written):
+        shown = text_of(with_note(str(page), "seed 7"))
+        assert shown.strip(" \n\u200b") == (page.prompt + page.written).strip()

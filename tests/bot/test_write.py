@@ -189,6 +189,19 @@ async def test_a_story_of_somebody_else_can_be_continued_as_ones_own(
     await fake.until(lambda: words(second).strip() == words(first).strip())
 
 
+async def test_an_earlier_message_of_a_story_can_be_continued(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, eve: Person, channel: Channel
+) -> None:
+    told_by_ada = await fake.slash(ada, channel, "write", prompt="A *star* \\ and\n-# a dash. " + LONG, length=1)
+    await stands(fake, told_by_ada)
+    first = told_by_ada.messages[0]
+    assert not first.buttons
+    await stands(fake, await fake.use_on_message(eve, first, "Continue this"))
+    (story,) = await bot.store.stories.of_user(bot.store.opaque.key("user", eve.id))
+    assert (await bot.storyteller.stories.load(story.id)).prompt == words(first)
+    assert words(first).startswith("A *star* \\ and\n-# a dash. Once upon")
+
+
 async def test_the_pictures_of_a_message_are_no_words(
     fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
 ) -> None:
@@ -196,9 +209,14 @@ async def test_the_pictures_of_a_message_are_no_words(
     assert "no words" in await told(fake, asked)
 
 
-async def test_moderating_is_not_writing(fake: FakeDiscord, bot: Fablewright, channel: Channel) -> None:
-    assert fake.commands["server-settings"]["default_member_permissions"] == MANAGE_GUILD
-    assert fake.commands["server-settings"]["contexts"] == [0]
+async def test_every_command_works_wherever_it_makes_sense(
+    fake: FakeDiscord, bot: Fablewright, channel: Channel
+) -> None:
+    for name, command in fake.commands.items():
+        is_for_servers = name == "server-settings"
+        assert command["integration_types"] == ([0] if is_for_servers else [0, 1]), name
+        assert command["contexts"] == ([0] if is_for_servers else [0, 1, 2]), name
+        assert command["default_member_permissions"] == (MANAGE_GUILD if is_for_servers else None), name
 
 
 async def test_a_full_queue_is_told_in_private(
