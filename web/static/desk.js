@@ -56,8 +56,11 @@ export class Desk {
   async replace({ meta, nodes, isNew = false }) {
     this.#leave();
     this.meta = meta;
-    this.story = new Story({ nodes, current: sessionStorage.getItem(`at.${meta.id}`) ?? meta.current });
-    if (isNew) for (const node of nodes) this.story.dirty.add(node.id);
+    this.isGone = false;
+    this.story = new Story({ nodes, current: meta.current });
+    const place = sessionStorage.getItem(`at.${meta.id}`); // another tab may stand elsewhere in it
+    if (this.story.nodes.has(place)) this.story.go(place);
+    if (isNew) this.story.soil();
     sessionStorage.setItem("story", meta.id);
     byId("title").value = meta.title;
     this.editor.setText(this.story.text());
@@ -80,12 +83,21 @@ export class Desk {
     this.#touch();
   }
 
+  /** Another tab has opened this story and may build on what stands here: what is typed from now on is a node of its own. */
+  share(id) {
+    if (id !== this.meta.id) return;
+    this.story.seal();
+    this.save();
+  }
+
   /** Another tab has saved this story: take in the branches it has added. */
   async takeIn(id) {
     if (id !== this.meta.id) return;
     const kept = await this.shelf.load(id);
+    this.isGone = !kept;
     if (!kept) return;
     this.story.adopt(kept.nodes);
+    if (this.story.text() !== this.editor.text) this.#showText();
     this.#showMap();
   }
 
@@ -94,6 +106,8 @@ export class Desk {
     this.saving = null;
     if (!this.story.dirty.size && !this.isTouched) return;
     this.isTouched = false;
+    if (this.isGone) this.story.soil(); // another tab has deleted what is being written on here: keep it whole
+    this.isGone = false;
     const paragraphs = this.editor.paragraphs.slice(0, 4).map(({ text }) => text);
     Object.assign(this.meta, {
       updated: Date.now(),
@@ -121,9 +135,11 @@ export class Desk {
     this.#write(node);
   }
 
+  /** Write the last continuation again, with a seed of its own. */
   retry() {
     this.#leave();
-    const node = this.story.retry(this.#made());
+    const { sampling: { seed, ...sampling }, checkpoint } = this.#made();
+    const node = this.story.retry({ sampling, checkpoint });
     if (!node) return;
     this.#showText();
     this.#write(node);
@@ -205,8 +221,9 @@ export class Desk {
     return {
       onAccepted: ({ seed, checkpoint, stream }) => {
         live.story.describe(live.node, { seed, checkpoint, stream });
-        this.#saveSoon();
-        if (isHere()) this.#showSeed();
+        if (!isHere()) return;
+        this.save(); // at once: from here on a reload finds the stream again
+        this.#showSeed();
       },
       onQueued: ({ position, estimate_s }) => isHere() && this.#progress(queueing(position, estimate_s)),
       onText: (text, tokens) => {

@@ -10,6 +10,8 @@ import { kindOf } from "./typeset.js";
 const BREAK = "\n\n";
 /** From this many paragraphs on, the browser need not lay out those that cannot be seen. */
 const LONG = 400;
+/** Pixels above and below a line's letters that still belong to it. */
+const BETWEEN_LINES = 8;
 
 /** @typedef {{element: HTMLElement, node: Text, text: string}} Paragraph */
 
@@ -125,10 +127,17 @@ export class Editor {
     getSelection().setBaseAndExtent(...a, ...b);
   }
 
-  /** @returns {?number} the place under a point of the window */
-  placeAt(x, y) {
+  /** @returns {?number} the place of the character that stands under a point of the window */
+  characterAt(x, y) {
     const caret = document.caretPositionFromPoint?.(x, y);
-    return caret ? this.placeOf(caret.offsetNode, caret.offset) : null;
+    const place = caret ? this.placeOf(caret.offsetNode, caret.offset) : null;
+    if (place === null) return null;
+    // a caret stands at the nearer edge of a character, so it may be before it or after it
+    const isUnder = (at) => {
+      const { left, right, top, bottom } = this.rect(at, at + 1);
+      return x >= left && x <= right && y > top - BETWEEN_LINES && y < bottom + BETWEEN_LINES;
+    };
+    return [place - 1, place].find((at) => at >= 0 && isUnder(at)) ?? null;
   }
 
   /** @returns {StaticRange[]} a stretch of text as ranges that highlights can use, one a paragraph */

@@ -22,7 +22,7 @@ async function main() {
   if (shared) return (await import("./shared.js")).showShared(byId("other"), decodeURIComponent(shared[1]));
 
   let desk;
-  const shelf = await Shelf.open((id) => desk?.takeIn(id));
+  const shelf = await Shelf.open((id) => desk?.takeIn(id), (id) => desk?.share(id));
   const streams = new Streams({ onConnection: (isOpen) => desk.connected(isOpen) });
   desk = new Desk({ shelf, settings, streams });
   const panel = new Panel({ desk, settings, shelf });
@@ -77,7 +77,7 @@ function showDesk() {
 async function putOnDesk(desk, shelf) {
   const known = sessionStorage.getItem("story");
   const [latest] = await shelf.list();
-  const kept = (known && (await shelf.load(known))) || (latest && (await shelf.load(latest.id)));
+  const kept = (known && (await shelf.take(known))) || (latest && (await shelf.take(latest.id)));
   await desk.show(kept ?? { meta: newMeta(), nodes: [] });
 }
 

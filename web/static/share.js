@@ -33,7 +33,7 @@ export async function renderSharing(root, desk) {
       { class: "toggle" },
       keep,
       h("label", { for: "on-server" }, "Keep it there too"),
-      h("small", { id: "why-on-server" }, "Otherwise it stays in this browser alone."),
+      h("small", { id: "why-on-server" }, desk.meta.isOnServer ? "It is there, and every change follows." : "Otherwise it stays in this browser alone."),
     ),
     h("div", { class: "row" }, share),
     h("ul", { class: "links" }, ...links.map((link) => linkItem(link, desk, attempt))),

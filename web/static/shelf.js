@@ -46,7 +46,7 @@ function item(meta, root, parts) {
   return h(
     "li",
     {},
-    h("button", { type: "button", class: "title", onclick: async () => open(await shelf.load(meta.id)) }, title),
+    h("button", { type: "button", class: "title", onclick: async () => open(await shelf.take(meta.id)) }, title),
     h("small", {}, `${meta.words.toLocaleString("en-GB")} words · ${day(meta.updated)}${meta.isOnServer ? " · also on the server" : ""} `),
     h("button", { type: "button", class: "link quiet", "aria-label": `Delete ${title}`, onclick: remove }, "Delete"),
   );

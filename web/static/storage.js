@@ -1,7 +1,8 @@
 /**
  * Stories in this browser: IndexedDB, one record a story and one a node. Tabs only ever add nodes or save their own, so
- * two of them on one story cannot overwrite each other; a BroadcastChannel tells the others to look. Where the browser
- * gives no database (some private windows), a story lives as long as its tab. Knows nothing of servers.
+ * two of them on one story cannot overwrite each other; a BroadcastChannel tells the others when to look, and when to
+ * leave a node as it is because somebody else may build on it. Where the browser gives no database (some private
+ * windows), a story lives as long as its tab. Knows nothing of servers.
  */
 
 import { Story, newId } from "./story.js";
@@ -27,8 +28,11 @@ const BLANK = { title: "", opening: "", words: 0, current: "root", checkpoint: n
  */
 
 export class Shelf {
-  /** @param {(storyId: string) => void} [onChange]  another tab has saved this story */
-  static async open(onChange = () => {}) {
+  /**
+   * @param {(storyId: string) => void} [onChange]  another tab has saved this story
+   * @param {(storyId: string) => void} [onOpen]  another tab has laid this story on its desk
+   */
+  static async open(onChange = () => {}, onOpen = () => {}) {
     const shelf = new Shelf();
     try {
       shelf.database = await openDatabase();
@@ -36,7 +40,7 @@ export class Shelf {
       shelf.memory = new Map();
     }
     shelf.channel = new BroadcastChannel(NAME);
-    shelf.channel.onmessage = (event) => onChange(event.data);
+    shelf.channel.onmessage = ({ data: { saved, opened } }) => (saved ? onChange(saved) : onOpen(opened));
     return shelf;
   }
 
@@ -48,6 +52,12 @@ export class Shelf {
   async list() {
     const metas = this.memory ? [...this.memory.values()].map((one) => one.meta) : await this.#all("stories");
     return metas.map((meta) => ({ ...BLANK, ...meta })).sort((a, b) => b.updated - a.updated);
+  }
+
+  /** Load a story to write in it; from here on other tabs leave the nodes that it has as they are. */
+  async take(id) {
+    this.channel.postMessage({ opened: id });
+    return this.load(id);
   }
 
   /** @returns {Promise<?{meta: Meta, nodes: object[]}>} */
@@ -88,8 +98,9 @@ export class Shelf {
     const transaction = this.database.transaction(["stories", "nodes"], "readwrite");
     transaction.objectStore("stories").put(meta);
     for (const node of nodes) transaction.objectStore("nodes").put({ ...node, story: meta.id });
+    transaction.commit(); // a page that is being left would never come to commit it by itself
     await finished(transaction);
-    this.channel.postMessage(meta.id);
+    this.channel.postMessage({ saved: meta.id });
   }
 
   async remove(id) {
@@ -98,7 +109,7 @@ export class Shelf {
     transaction.objectStore("stories").delete(id);
     transaction.objectStore("nodes").delete(IDBKeyRange.bound([id], [id, []]));
     await finished(transaction);
-    this.channel.postMessage(id);
+    this.channel.postMessage({ saved: id });
   }
 
   #all(store) {

@@ -57,8 +57,9 @@ export class Story {
     this.go(this.nodes.has(current) ? current : ROOT);
   }
 
-  /** Take in nodes made elsewhere (storage, another tab); known ids and orphans are left alone. */
+  /** Take in nodes made elsewhere (storage, another tab); orphans, and what has been built on here, are left alone. */
   adopt(nodes) {
+    for (const node of nodes) this.#renew(node);
     let waiting = nodes.filter((node) => !this.nodes.has(node.id));
     for (let before = -1; waiting.length && waiting.length !== before; ) {
       before = waiting.length;
@@ -121,6 +122,11 @@ export class Story {
     Object.assign(last, { at: last.at - left, removed: last.removed + left + right, inserted: keep + inserted + rest, time });
     this.#changed(last.id);
     return last;
+  }
+
+  /** Every node must be saved afresh: they are kept nowhere. */
+  soil() {
+    for (const id of this.nodes.keys()) if (id !== ROOT) this.dirty.add(id);
   }
 
   /** The next edit starts a step of undo of its own. */
@@ -273,6 +279,15 @@ export class Story {
     this.nodes.set(node.id, node);
     if (node.parent !== null) this.children.set(node.parent, [...(this.children.get(node.parent) ?? []), node.id]);
     return false;
+  }
+
+  /** A known node that its own tab has typed on in. */
+  #renew(node) {
+    const own = this.node(node.id);
+    const isBuiltOn = this.dirty.has(node.id) || this.children.get(node.id)?.length;
+    if (!own || isBuiltOn || node.time <= own.time) return;
+    Object.assign(own, node);
+    this.documents.delete(node.id);
   }
 
   #changed(id) {

@@ -18,7 +18,7 @@ export class Why {
     const { root: page } = this.editor;
     page.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#hover(event));
     page.addEventListener("pointerleave", () => clearTimeout(this.timer));
-    page.addEventListener("click", () => this.#atCaret());
+    page.addEventListener("click", (event) => this.#atCaret(this.editor.characterAt(event.clientX, event.clientY)));
     page.addEventListener("keyup", (event) => /^(Arrow|Home|End|Page)/.test(event.key) && this.#atCaret());
     this.root.addEventListener("keydown", (event) => this.#onKey(event));
   }
@@ -44,7 +44,7 @@ export class Why {
     this.at = null;
     this.show(place);
     if (this.root.hidden) this.show(place - 1);
-    this.root.querySelector("button")?.focus();
+    (this.root.querySelector("button:enabled") ?? this.root).focus();
   }
 
   hide() {
@@ -57,17 +57,15 @@ export class Why {
   #hover(event) {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      const place = this.editor.placeAt(event.clientX, event.clientY);
-      if (place === null) return;
-      const { left, right, top, bottom } = this.editor.rect(Math.max(0, place - 1), place + 1);
-      const isNear = event.clientX > left - 24 && event.clientX < right + 24 && event.clientY > top - 8 && event.clientY < bottom + 8;
-      if (isNear) this.show(place);
+      const place = this.editor.characterAt(event.clientX, event.clientY);
+      if (place !== null) this.show(place);
     }, HOVER_MS);
   }
 
-  #atCaret() {
+  /** Unless something is selected; a click means the character that it hit. */
+  #atCaret(hit = null) {
     const selection = this.editor.selection();
-    if (selection && selection.from === selection.to) this.show(selection.from);
+    if (selection && selection.from === selection.to) this.show(hit ?? selection.from);
   }
 
   /** @returns {?{from: number, to: number, word: string, text: string, logprob: number, choices: [string, number][]}} */

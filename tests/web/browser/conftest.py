@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+
+from tests.web.browser.hands import ready
 
 FLAGS = (
     "--no-sandbox",
@@ -22,6 +24,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE_MS = 30_000  # a busy machine is slow, not wrong
 ROOT = Path(__file__).parents[3]
 AT_ONCE = "localStorage['fablewright.settings'] ??= JSON.stringify({watch: false, max_tokens: 40})"
 
@@ -40,6 +43,7 @@ def chromium() -> str:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
@@ -102,7 +106,7 @@ async def context(browser: Browser, server: str) -> AsyncIterator[BrowserContext
     context = await browser.new_context(base_url=server, viewport={"width": 1360, "height": 850})
     await context.grant_permissions(["clipboard-read", "clipboard-write"])
     await context.add_init_script(AT_ONCE)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE_MS)
     yield context
     await context.close()
 
@@ -138,4 +142,4 @@ def watch(page: Page, complaints: list[str]) -> None:
 
 async def open_desk(page: Page) -> None:
     await page.goto("/")
-    await page.wait_for_function("() => !document.querySelector('#desk').hidden")
+    await ready(page)

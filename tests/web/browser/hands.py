@@ -6,26 +6,44 @@ from typing import Any
 from playwright.async_api import Page, WebSocket
 
 
-async def write(page: Page, text: str) -> None:
-    """Type at the end of the story."""
+async def ready(page: Page) -> None:
+    """Wait until a story lies on the desk; before that nothing can be written."""
+    await page.wait_for_function("() => !document.querySelector('#desk').hidden")
+
+
+async def enter(page: Page) -> None:
+    """Put the caret into the page."""
+    await ready(page)
     await page.focus("#page")
+
+
+async def write(page: Page, text: str) -> None:
+    """Type at the end of the story, so fast that it is one step of undo on the slowest machine."""
+    await enter(page)
     await page.keyboard.press("Control+End")
     for number, line in enumerate(text.split("\n\n")):
         if number:
             await page.keyboard.press("Enter")
-        await page.keyboard.type(line)
+        await page.keyboard.insert_text(line)
 
 
 async def generate(page: Page) -> None:
     """Press Ctrl+Enter and wait until the model has written."""
-    await page.focus("#page")
+    await enter(page)
     await page.keyboard.press("Control+Enter")
     await finished(page)
 
 
+async def reload(page: Page) -> None:
+    """Load the page again, and wait until the story lies on the desk."""
+    await page.reload()
+    await ready(page)
+
+
 async def started(page: Page, more_than: int = 0) -> None:
     """Wait until the model's first words stand on the page."""
-    await page.wait_for_function("(least) => document.querySelector('#page').textContent.length > least", arg=more_than)
+    grown = "(least) => document.querySelector('#page').textContent.length > least"
+    await page.wait_for_function(grown, arg=more_than, timeout=60_000)
 
 
 async def finished(page: Page) -> None:
@@ -43,7 +61,7 @@ async def text_of(page: Page) -> str:
 
 async def caret_to(page: Page, place: int) -> None:
     """Put the caret at a place of a story that is one paragraph."""
-    await page.focus("#page")
+    await enter(page)
     await page.keyboard.press("Control+Home")
     for _ in range(place):
         await page.keyboard.press("ArrowRight")
@@ -65,7 +83,7 @@ async def model_words(page: Page) -> str:
 
 
 async def saved(page: Page) -> None:
-    """Wait until the browser has kept the story as it stands on the page."""
+    """Wait until the browser has kept the story as it stands on this page; another tab may stand elsewhere in it."""
     await page.evaluate(
         """async () => {
             const { Shelf } = await import("/static/storage.js");
@@ -73,8 +91,10 @@ async def saved(page: Page) -> None:
             const shelf = await Shelf.open();
             const shown = () => [...document.querySelectorAll("#page > p")].map((p) => p.textContent).join("\\n\\n");
             for (;;) {
-                const kept = await shelf.load(sessionStorage.getItem("story"));
-                if (kept && new Story({ nodes: kept.nodes, current: kept.meta.current }).text() === shown()) return;
+                const id = sessionStorage.getItem("story");
+                const kept = await shelf.load(id);
+                const current = sessionStorage.getItem(`at.${id}`);
+                if (kept && new Story({ nodes: kept.nodes, current }).text() === shown()) return;
                 await new Promise((resolve) => setTimeout(resolve, 100));
             }
         }"""

@@ -7,7 +7,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from tests.web.browser.conftest import AT_ONCE, open_desk, watch
-from tests.web.browser.hands import caret_to, finished, generate, text_of, write
+from tests.web.browser.hands import caret_to, finished, generate, reload, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -82,12 +82,10 @@ async def test_a_story_can_be_written_by_keyboard_alone(desk: Page) -> None:
             break
     await desk.keyboard.type("Once upon a time")
     await desk.keyboard.press("Control+Enter")
-    await desk.wait_for_timeout(50)
     await finished(desk)
     first = await text_of(desk)
     assert len(first) > 20
     await desk.keyboard.press("Control+Shift+Enter")
-    await desk.wait_for_timeout(50)
     await finished(desk)
     assert await text_of(desk) != first
     for _ in range(4):
@@ -107,23 +105,24 @@ async def test_focus_can_be_seen(desk: Page) -> None:
     assert await desk.evaluate(style) == "solid"
 
 
-async def test_the_page_is_small(desk: Page, server: str) -> None:
+async def test_a_first_visit_transfers_little(desk: Page) -> None:
+    await desk.wait_for_load_state("networkidle")
     sizes = await desk.evaluate(
-        """async () => {
-            const loaded = performance.getEntriesByType("resource").filter((one) => one.name.includes("/static/"));
-            return [performance.getEntriesByType("navigation")[0], ...loaded].map((one) => one.decodedBodySize);
-        }"""
+        """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+            .map((one) => one.transferSize)"""
     )
     assert len(sizes) > 10
-    assert sum(sizes) < 150_000, "page weight in bytes, before compression"
+    assert all(sizes), "nothing comes from a cache"
+    assert sum(sizes) < 150_000, "bytes of the page, its scripts, styles and fonts, as they travel"
 
 
 async def test_nothing_is_loaded_from_elsewhere(desk: Page, server: str) -> None:
     asked: list[str] = []
     desk.on("request", lambda request: asked.append(request.url))
-    await desk.reload()
+    await reload(desk)
     await desk.get_by_role("link", name="Models").click()
-    await desk.wait_for_timeout(300)
+    await desk.get_by_text("Its card").first.wait_for()
+    await desk.wait_for_load_state("networkidle")
     assert asked
     assert [url for url in asked if not url.startswith(server)] == []
 

@@ -1,11 +1,13 @@
 """Why this word, and branching at it."""
 
+import itertools
 import math
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.web.browser.hands import Wire, caret_to, finished, generate, text_of, write
+from tests.web.browser.hands import Wire, caret_to, finished, generate, reload, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -15,37 +17,51 @@ BEGINNING = "Once upon a time"
 async def told(page: Page) -> Wire:
     """Let the model write, listening in."""
     wire = Wire(page)
-    await page.reload()
+    await reload(page)
     await write(page, BEGINNING)
     await generate(page)
     return wire
 
 
-async def point_at(page: Page, place: int) -> None:
-    """Hover the character at a place of the first paragraph."""
+async def point_at(page: Page, place: int, across: float = 0.5) -> None:
+    """Hover the character at a place of the story, somewhere across its width."""
     x, y = await page.evaluate(
-        """(place) => {
-            const range = document.createRange();
-            const text = document.querySelector("#page p").firstChild;
-            range.setStart(text, place);
-            range.setEnd(text, place + 1);
-            const { left, top, width, height } = range.getBoundingClientRect();
-            return [left + width / 2, top + height / 2];
+        """([place, across]) => {
+            for (const paragraph of document.querySelectorAll("#page > p")) {
+                const text = paragraph.firstChild;
+                if (place < text.length) {
+                    const range = document.createRange();
+                    range.setStart(text, place);
+                    range.setEnd(text, place + 1);
+                    const { left, top, width, height } = range.getClientRects()[0];
+                    return [left + width * across, top + height / 2];
+                }
+                place -= text.length + 2;
+            }
         }""",
-        place,
+        [place, across],
     )
-    await page.mouse.move(x - 3, y)
     await page.mouse.move(x, y)
+
+
+def tokens_of(wire: Wire) -> list[tuple[int, dict[str, Any]]]:
+    """The model's words that can be pointed at, each with its place in the story."""
+    tokens = [token for message in wire.heard if message["type"] == "text" for token in message["tokens"]]
+    ends = itertools.accumulate((len(token["text"]) for token in tokens), initial=len(BEGINNING))
+    return [(start, token) for start, token in zip(ends, tokens, strict=False) if token["text"].strip()]
+
+
+def as_shown(text: str) -> str:
+    return text.strip() if text.startswith((" ", "\n")) else f"‑{text}"  # a part of a word
 
 
 async def test_pointing_at_a_word_tells_its_chance_and_the_alternatives(desk: Page) -> None:
     wire = await told(desk)
-    first = next(message for message in wire.heard if message["type"] == "text")["tokens"][0]
-    await point_at(desk, len(BEGINNING) + len(first["text"]) - 1)
+    at, first = tokens_of(wire)[0]
+    await point_at(desk, at + len(first["text"]) - 1)
     note = desk.get_by_role("complementary", name="Why this word")
     await expect(note).to_be_visible()
-    shown_as = first["text"].strip() if first["text"].startswith(" ") else f"‑{first['text']}"  # within a word
-    await expect(note.locator(".chosen i")).to_have_text(shown_as)
+    await expect(note.locator(".chosen i")).to_have_text(as_shown(first["text"]))
     shown = await note.locator("li .share").all_inner_texts()
     assert len(shown) == len(first["top"])
     likeliest = 100 * math.exp(first["top"][0]["logprob"])
@@ -59,20 +75,25 @@ async def test_the_writers_own_words_have_no_note(desk: Page) -> None:
     await expect(desk.locator("#note")).to_be_hidden()
 
 
+async def test_every_part_of_a_character_belongs_to_its_own_word(desk: Page) -> None:
+    wire = await told(desk)
+    chosen = desk.locator("#note .chosen i")
+    (at, first), (later, second) = tokens_of(wire)[:2]
+    for place, token in ((at + len(first["text"]) - 1, first), (later + len(second["text"]) - 1, second)):
+        for across in (0.1, 0.9):
+            await point_at(desk, place, across)
+            await expect(chosen).to_have_text(as_shown(token["text"]))
+
+
 async def test_choosing_an_alternative_branches_there(desk: Page) -> None:
     wire = await told(desk)
     before = await text_of(desk)
-    tokens = [token for message in wire.heard if message["type"] == "text" for token in message["tokens"]]
-    at, token = next(
-        (len(BEGINNING) + len("".join(one["text"] for one in tokens[:index])), one)
-        for index, one in enumerate(tokens)
-        if index > 2 and "\n" not in "".join(other["text"] for other in tokens[: index + 1]) and one["text"].strip()
-    )
+    at, token = tokens_of(wire)[2]
     await point_at(desk, at + len(token["text"]) - 1)
-    choice = next(one["text"] for one in token["top"] if one["text"] not in (token["text"], "") and one["text"].strip())
+    await expect(desk.locator("#note .chosen i")).to_have_text(as_shown(token["text"]))
+    choice = next(one["text"] for one in token["top"] if one["text"] != token["text"] and one["text"].strip())
     place = [one["text"] for one in token["top"]].index(choice)
     await desk.locator("#note li button").nth(place).click()
-    await desk.wait_for_timeout(50)
     await finished(desk)
     assert wire.starts()[1]["prompt"] == before[:at] + choice
     assert (await text_of(desk)).startswith(before[:at] + choice)

@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from tests.web.browser.conftest import open_desk
-from tests.web.browser.hands import finished, generate, saved, started, text_of, write
+from tests.web.browser.hands import enter, finished, generate, reload, saved, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -59,8 +59,7 @@ async def cable(server: str) -> AsyncIterator[tuple[Cable, str]]:
 async def told_with_seed(page: Page, *, watch: bool) -> None:
     settings = f"JSON.stringify({{watch: {str(watch).lower()}, seed: 5, max_tokens: 90}})"
     await page.evaluate(f"() => localStorage.setItem('fablewright.settings', {settings})")
-    await page.reload()
-    await page.wait_for_function("() => !document.querySelector('#desk').hidden")
+    await reload(page)
 
 
 async def test_a_stream_cut_ten_times_is_the_text_it_would_have_been(
@@ -77,7 +76,7 @@ async def test_a_stream_cut_ten_times_is_the_text_it_would_have_been(
     await page.keyboard.press("Control+z")
     await saved(page)
     await told_with_seed(page, watch=True)
-    await page.focus("#page")
+    await enter(page)
     await page.keyboard.press("Control+Enter")
     await started(page, len("Once upon a time"))
     rng = random.Random(3)

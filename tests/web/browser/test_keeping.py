@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from tests.web.browser.conftest import open_desk, watch
-from tests.web.browser.hands import finished, generate, saved, started, text_of, write
+from tests.web.browser.hands import enter, finished, generate, reload, saved, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -20,7 +20,7 @@ async def test_a_story_is_there_again_after_a_reload_with_its_branches(desk: Pag
     await finished(desk)
     text = await text_of(desk)
     await saved(desk)
-    await desk.reload()
+    await reload(desk)
     await started(desk)
     assert await text_of(desk) == text
     assert await desk.locator("#map button").count() == 4
@@ -39,10 +39,10 @@ async def test_a_reload_in_mid_stream_finds_the_story_whole(desk: Page) -> None:
     await desk.get_by_role("button", name="Settings").click()
     await desk.get_by_label("Watch it write").check()
     await desk.keyboard.press("Escape")
-    await desk.focus("#page")
+    await enter(desk)
     await desk.keyboard.press("Control+Enter")
     await started(desk, len(BEGINNING) + 8)
-    await desk.reload()
+    await reload(desk)
     await desk.wait_for_function(
         "(length) => document.querySelector('#page').innerText.length >= length * 0.9", arg=len(whole)
     )
@@ -55,21 +55,62 @@ async def test_two_tabs_on_one_story_do_not_overwrite_each_other(
 ) -> None:
     await write(desk, BEGINNING)
     await saved(desk)
-    other = await context.new_page()
-    watch(other, complaints)
-    await open_desk(other)
+    other = await another_tab(desk, context, complaints)
     assert await text_of(other) == BEGINNING
     await write(other, " in the other tab")
     await write(desk, " in this tab")
     await saved(other)
     await saved(desk)
-    assert await text_of(desk) == BEGINNING + " in this tab"
+    await reload(other)
+    await reload(desk)
     assert await text_of(other) == BEGINNING + " in the other tab"
-    await desk.reload()
-    await started(desk)
     assert await text_of(desk) == BEGINNING + " in this tab"
     await desk.locator("#map").get_by_role("button", name="you: in the other tab").click()
     assert await text_of(desk) == BEGINNING + " in the other tab"
+
+
+async def test_what_was_typed_while_another_tab_opened_the_story_is_seen_there(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await write(desk, BEGINNING)
+    await saved(desk)
+    await write(desk, " unsaved")
+    other = await another_tab(desk, context, complaints)
+    await expect(other.locator("#page")).to_have_text(BEGINNING + " unsaved")
+    await write(desk, " and more")
+    await saved(desk)
+    await expect(other.locator("#map").get_by_role("button", name="you: and more")).to_be_visible()
+    assert await text_of(other) == BEGINNING + " unsaved"
+
+
+async def test_a_story_deleted_in_another_tab_is_kept_whole_by_the_one_that_goes_on_writing(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await write(desk, BEGINNING)
+    await saved(desk)
+    other = await another_tab(desk, context, complaints)
+    other.on("dialog", lambda dialog: dialog.accept())
+    await other.get_by_role("link", name="Shelf").click()
+    await other.get_by_role("button", name=f"Delete {BEGINNING}").click()
+    await expect(other.locator(".shelf .title")).to_have_count(0)
+    await write(desk, " there was")
+    await saved(desk)
+    await reload(desk)
+    assert await text_of(desk) == BEGINNING + " there was"
+
+
+async def another_tab(desk: Page, context: BrowserContext, complaints: list[str]) -> Page:
+    """Open the story in a second tab, and wait until the first one has heard of it."""
+    heard = """() => {
+        const channel = new BroadcastChannel("fablewright");
+        window.heard = new Promise((resolve) => (channel.onmessage = ({ data }) => data.opened && resolve()));
+    }"""
+    await desk.evaluate(heard)
+    other = await context.new_page()
+    watch(other, complaints)
+    await open_desk(other)
+    await desk.evaluate("() => window.heard")
+    return other
 
 
 async def test_a_story_kept_by_an_older_page_opens(desk: Page) -> None:
@@ -92,7 +133,7 @@ async def test_a_story_kept_by_an_older_page_opens(desk: Page) -> None:
     assert await text_of(desk) == "From an older page."
     await write(desk, " And on.")
     await saved(desk)
-    await desk.reload()
+    await reload(desk)
     await started(desk)
     assert await text_of(desk) == "From an older page. And on."
 
@@ -106,8 +147,7 @@ async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
     titles = desk.locator(".shelf .title")
     await expect(titles).to_have_text(["The second story.", "The first story."])
     await titles.nth(1).click()
-    await started(desk)
-    assert await text_of(desk) == "The first story."
+    await expect(desk.locator("#page")).to_have_text("The first story.")
     desk.on("dialog", lambda dialog: dialog.accept())
     await desk.get_by_role("link", name="Shelf").click()
     await desk.get_by_role("button", name="Delete The second story.").click()
@@ -137,6 +177,6 @@ async def test_a_file_is_brought_in(desk: Page, tmp_path: Path) -> None:
     await started(desk)
     assert await text_of(desk) == "Written at home.\n\nThe end."
     await expect(desk.locator("#title")).to_have_value("From home")
-    await desk.reload()
+    await reload(desk)
     await started(desk)
     assert await text_of(desk) == "Written at home.\n\nThe end."

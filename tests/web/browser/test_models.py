@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.web.browser.hands import Wire, generate, saved, write
+from tests.web.browser.hands import Wire, enter, generate, reload, saved, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -18,7 +18,7 @@ async def test_every_model_shows_its_card(desk: Page) -> None:
 
 async def test_a_story_is_written_by_the_model_chosen_for_it(desk: Page) -> None:
     wire = Wire(desk)
-    await desk.reload()
+    await reload(desk)
     await write(desk, "Once")
     await desk.get_by_role("link", name="Models").click()
     await desk.get_by_role("button", name="Let younger write in this story").click()
@@ -26,14 +26,14 @@ async def test_a_story_is_written_by_the_model_chosen_for_it(desk: Page) -> None
     await generate(desk)
     assert wire.starts()[0]["checkpoint"] == "younger"
     await saved(desk)
-    await desk.reload()
+    await reload(desk)
     await generate(desk)
     assert wire.starts()[1]["checkpoint"] == "younger"
 
 
 async def test_two_models_write_on_from_the_same_beginning_side_by_side(desk: Page) -> None:
     wire = Wire(desk)
-    await desk.reload()
+    await reload(desk)
     await desk.goto("/models")
     await desk.get_by_label("Beginning").fill("Once upon a time")
     await desk.get_by_role("button", name="Write both").click()
@@ -57,8 +57,8 @@ async def test_a_model_that_is_gone_is_said_and_nothing_is_lost(desk: Page) -> N
             await shelf.put({ ...meta, checkpoint: "long-gone" }, []);
         }"""
     )
-    await desk.reload()
-    await desk.focus("#page")
+    await reload(desk)
+    await enter(desk)
     await desk.keyboard.press("Control+Enter")
     await expect(desk.get_by_role("alert")).to_contain_text("long-gone")
     await expect(desk.locator("#page")).to_have_text("Once upon a time")

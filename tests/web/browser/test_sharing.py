@@ -44,6 +44,7 @@ async def test_a_story_kept_on_the_server_comes_back_whole(desk: Page) -> None:
     text = await text_of(desk)
     await desk.get_by_role("button", name="Story", exact=True).click()
     await desk.get_by_label("Keep it there too").check()
+    await expect(desk.get_by_text("It is there")).to_be_visible()
     await expect(desk.get_by_label("Keep it there too")).to_be_checked()
     await saved(desk)
     await desk.evaluate(

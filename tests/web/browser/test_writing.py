@@ -5,7 +5,18 @@ import re
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.web.browser.hands import Wire, caret_to, finished, generate, model_words, started, text_of, write
+from tests.web.browser.hands import (
+    Wire,
+    caret_to,
+    enter,
+    finished,
+    generate,
+    model_words,
+    reload,
+    started,
+    text_of,
+    write,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -23,7 +34,7 @@ async def test_the_model_writes_on_in_its_own_ink(desk: Page) -> None:
 
 async def test_the_page_shows_exactly_what_came(desk: Page) -> None:
     wire = Wire(desk)
-    await desk.reload()
+    await reload(desk)
     await write(desk, BEGINNING)
     await generate(desk)
     (start,) = wire.starts()
@@ -73,7 +84,7 @@ async def test_the_stop_button_stops(desk: Page) -> None:
 
 async def test_the_next_continuation_starts_from_what_stands_there(desk: Page) -> None:
     wire = Wire(desk)
-    await desk.reload()
+    await reload(desk)
     await write(desk, BEGINNING)
     await generate(desk)
     await write(desk, " And then, \n")
@@ -109,6 +120,23 @@ async def test_retry_writes_another_and_undo_and_redo_lead_back(desk: Page) -> N
     assert await text_of(desk) == second
 
 
+async def test_a_retry_has_a_seed_of_its_own_even_where_one_is_set(desk: Page) -> None:
+    wire = Wire(desk)
+    await reload(desk)
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Seed").fill("5")
+    await desk.keyboard.press("Escape")
+    await write(desk, BEGINNING)
+    await generate(desk)
+    first = await text_of(desk)
+    await desk.get_by_role("button", name="Retry").click()
+    await finished(desk)
+    assert await text_of(desk) != first
+    seeds = [message["seed"] for message in wire.heard if message["type"] == "accepted"]
+    assert seeds[0] == 5 != seeds[1]
+    await expect(desk.locator("#seed")).to_have_text(f"seed {seeds[1]}")
+
+
 async def test_the_map_leads_to_every_branch(desk: Page) -> None:
     await write(desk, BEGINNING)
     await generate(desk)
@@ -136,7 +164,7 @@ async def test_the_same_seed_writes_the_same_text(desk: Page) -> None:
 
 async def test_settings_are_sent_as_they_are_set(desk: Page) -> None:
     wire = Wire(desk)
-    await desk.reload()
+    await reload(desk)
     await desk.get_by_role("button", name="Settings").click()
     await desk.get_by_role("button", name="wild").click()
     await desk.get_by_label("Length").fill("24")
@@ -195,7 +223,7 @@ async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -
 
 async def test_what_the_server_refuses_is_said_in_words_and_nothing_is_lost(desk: Page) -> None:
     await desk.evaluate("() => localStorage.setItem('fablewright.settings', JSON.stringify({stop: ['x'.repeat(300)]}))")
-    await desk.reload()
+    await reload(desk)
     await write(desk, BEGINNING)
     await desk.keyboard.press("Control+Enter")
     await expect(desk.get_by_role("alert")).to_contain_text("1 to 200 characters")
@@ -204,11 +232,11 @@ async def test_what_the_server_refuses_is_said_in_words_and_nothing_is_lost(desk
 
 async def test_a_story_longer_than_the_model_reads_is_sent_from_its_end(desk: Page) -> None:
     wire = Wire(desk)
-    await desk.reload()
+    await reload(desk)
     paragraph = "The donkey walked down the hill to the well, and up the hill again. " * 5
     story = "\n\n".join([paragraph] * 3000)  # 1 MB
     await desk.evaluate("(text) => navigator.clipboard.writeText(text)", story)
-    await desk.focus("#page")
+    await enter(desk)
     await desk.keyboard.press("Control+v")
     await generate(desk)
     (start,) = wire.starts()
@@ -256,5 +284,4 @@ async def slowly(page: Page) -> None:
     await page.evaluate(
         "() => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens: 400}))"
     )
-    await page.reload()
-    await page.wait_for_function("() => !document.querySelector('#desk').hidden")
+    await reload(page)
