@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -57,8 +58,8 @@ class Tokenizer:
         has_long_pieces = any(
             len(piece) > 1 for piece in map(self.piece, range(self.vocab_size)) if piece not in special
         )
-        self._splits_words = has_long_pieces and not self.is_lossless
-        if self._splits_words:
+        self.splits_words = has_long_pieces and not self.is_lossless
+        if self.splits_words:
             self.paragraph_id = processor.piece_to_id(NEWLINE)
         self._closed_ids = {} if self.is_lossless else {self.decode([id]): id for id in range(self.vocab_size)}
 
@@ -89,15 +90,16 @@ class Tokenizer:
             raise InputError(
                 f"tokenizer kind must be one of {', '.join(get_args(TokenizerKind))}, got {kind!r}", "kind"
             )
-        sentences = list(_sentences(texts))
+        sentences = _sentences(texts)
         if kind == "word":
-            sentences = ["".join(f" {word}" for word in sentence.split()) for sentence in sentences]
-        if not sentences:
+            sentences = ("".join(f" {word}" for word in sentence.split()) for sentence in sentences)
+        first = next(sentences, None)
+        if first is None:
             raise CorpusError("expected text to learn a vocabulary from, got none")
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
+                sentence_iterator=chain([first], sentences),
                 model_writer=model,
                 model_type=kind,
                 vocab_size=vocab_size,
@@ -180,7 +182,7 @@ class Tokenizer:
 
     def _encode_closed(self, text: str) -> list[int]:
         """Look units up one by one: SentencePiece would join neighbouring unknown ones into one."""
-        if self._splits_words:
+        if self.splits_words:
             units = [unit if unit == NEWLINE else f" {unit}" for unit in _WORDS_AND_LINE_ENDS.findall(text)]
         else:
             units = _CHARACTERS.findall(text)

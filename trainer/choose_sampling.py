@@ -39,9 +39,9 @@ class Choice:
 def sampling(args: argparse.Namespace) -> int:
     """Run the command: print the table of settings, the most human first."""
     checkpoint = load_checkpoint(args.checkpoint)
-    held_out = [document.text for document in read_documents(args.held_out)]
+    held_out = [document.read() for document in read_documents(args.held_out)]
     passages = cut_passages(held_out, prompt_words=args.prompt_words, words=args.words, count=args.passages)
-    books = TrainingBooks(document.text for document in read_documents(args.books))
+    books = TrainingBooks(document.read() for document in read_documents(args.books))
     print(table(*choose(checkpoint, passages, books, words=args.words)))
     return 0
 

@@ -15,8 +15,8 @@ def floors(args: argparse.Namespace) -> int:
     from .corpus import read_documents
     from .floors import measure_floors
 
-    training = [document.text for document in read_documents(args.training)]
-    texts = [document.text for path in args.texts for document in read_documents(path)]
+    training = [document.read() for document in read_documents(args.training)]
+    texts = [document.read() for path in args.texts for document in read_documents(path)]
     results = measure_floors(training, texts, Tokenizer.load(Path(args.tokenizer) / "tokenizer.model"))
     if args.json:
         print(json.dumps(results))
@@ -36,7 +36,7 @@ def index(args: argparse.Namespace) -> int:
     checkpoint = Path(args.checkpoint)
     if not (checkpoint / "config.json").is_file():
         raise CorpusError(f"{checkpoint}: expected a checkpoint folder with a config.json")
-    novelty = NoveltyIndex.build(document.text for document in read_documents(args.corpus))
+    novelty = NoveltyIndex.build(document.stretches() for document in read_documents(args.corpus))
     novelty.save(checkpoint)
     share = "all" if not novelty.sampling_bits else f"one in {2**novelty.sampling_bits}"
     print(

@@ -25,8 +25,8 @@ from core.decoder import Precision
 from core.errors import ConfigError, CorpusError, FablewrightError
 from core.requests import SamplingDefaults, sampling_params
 
-from .corpus import Document, read_documents
-from .evaluate import score_documents
+from .corpus import read_documents
+from .evaluate import score_texts
 from .floors import measure_floors
 from .memory import Memory
 from .presets import as_arguments, load_preset
@@ -38,6 +38,8 @@ from .tokens import stream_of
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+
+_PARTS = ("corpus", "valid", "test")
 
 
 class Run(BaseModel):
@@ -101,7 +103,7 @@ def read_plan(path: Path) -> Plan:
             load_preset(run.preset)
         except ConfigError as error:
             raise ConfigError(f"{path}: run {run.name}: {error}") from None
-    for text in (plan.corpus, plan.valid, plan.test):
+    for text in (getattr(plan, part) for part in _PARTS):
         if not text.exists():
             raise ConfigError(f"{path}: expected a text file or a folder of them, found nothing: {text}")
     return plan
@@ -145,7 +147,7 @@ def _run_all(plan: Plan) -> dict[str, str]:
 def _run_one(plan: Plan, run: Run, seed: int, folder: Path) -> None:
     _stage(folder, "train", lambda: _train(plan, run, seed, folder))
     checkpoint = load_checkpoint(folder / "checkpoint")
-    texts = {part: read_documents(getattr(plan, part)) for part in ("corpus", "valid", "test")}
+    texts = {part: [document.read() for document in read_documents(getattr(plan, part))] for part in _PARTS}
     _stage(plan.out, "floors", lambda: _floors(texts, checkpoint))
     _stage(folder, "scores", lambda: _scores(texts, checkpoint))
     if plan.memory:
@@ -207,34 +209,28 @@ def _add_wall_time(folder: Path, seconds: float) -> float:
     return total
 
 
-def _floors(texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
-    training = [document.text for document in texts["corpus"]]
-    return {
-        part: measure_floors(training, [document.text for document in texts[part]], checkpoint.tokenizer)
-        for part in ("valid", "test")
-    }
+def _floors(texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
+    return {part: measure_floors(texts["corpus"], texts[part], checkpoint.tokenizer) for part in ("valid", "test")}
 
 
-def _scores(texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
+def _scores(texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
     """Score validation and test text whole, and of the training text the beginnings, as long as validation in all."""
-    valid_words = sum(len(document.text.split()) for document in texts["valid"])
+    valid_words = sum(len(text.split()) for text in texts["valid"])
     share = valid_words // len(texts["corpus"]) + 1
-    starts = [Document(path=book.path, text=first_words(book.text, share)) for book in texts["corpus"]]
+    starts = [first_words(book, share) for book in texts["corpus"]]
     results = {}
-    for part, documents in {"train": starts, "valid": texts["valid"], "test": texts["test"]}.items():
-        scores = score_documents(checkpoint.model, checkpoint.tokenizer, documents)
-        is_closed = not checkpoint.tokenizer.is_lossless
-        results[part] = sum(scores[1:], start=scores[0]).report(is_closed=is_closed)
+    for part, read in {"train": starts, "valid": texts["valid"], "test": texts["test"]}.items():
+        scores = score_texts(checkpoint.model, checkpoint.tokenizer, read)
+        results[part] = sum(scores[1:], start=scores[0]).report(checkpoint.tokenizer)
     return results
 
 
-def _memory(plan: Plan, texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
+def _memory(plan: Plan, texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
     """Measure the test text with memory, its settings chosen on validation text."""
     tokenizer = checkpoint.tokenizer
-    tuning = stream_of([document.text for document in texts["valid"]], tokenizer)[: plan.tune_tokens]
+    tuning = stream_of(texts["valid"], tokenizer)[: plan.tune_tokens]
     memory = Memory(checkpoint.model, tuning, cache=True, dynamic=True)
-    test = [document.text for document in texts["test"]]
-    return memory.figures(stream_of(test, tokenizer), test, tokenizer)
+    return memory.figures(stream_of(texts["test"], tokenizer), texts["test"], tokenizer)
 
 
 def _decode_speed(checkpoint: Checkpoint, tokens: int = 128) -> Json:
@@ -261,15 +257,15 @@ def _samples(plan: Plan, checkpoint: Checkpoint) -> Json:
     return results
 
 
-def _statistics(plan: Plan, texts: dict[str, list[Document]], checkpoint: Checkpoint) -> Json:
+def _statistics(plan: Plan, texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
     """Measure continuations of validation text by the model, at the default settings, and by its authors."""
     passages = cut_passages(
-        [document.text for document in texts["valid"]],
+        texts["valid"],
         prompt_words=plan.prompt_words,
         words=plan.passage_words,
         count=plan.passages,
     )
-    books = TrainingBooks(document.text for document in texts["corpus"])
+    books = TrainingBooks(texts["corpus"])
     human = read_samples(checkpoint.model, checkpoint.tokenizer, passages)
     return {
         "human": asdict(text_statistics([sample.text for sample in human], books, mean_surprise=mean_surprise(human))),

@@ -1,23 +1,27 @@
 """`python -m trainer eval`: how well a checkpoint predicts texts it has not seen, counted over the raw text.
 
 Every text begins with `document_id` from the zero state, the state is carried to its end, every piece of it counts and
-nothing else does. Texts stand side by side in a batch, which changes no number beyond rounding.
+nothing else does. Texts stand side by side in a batch, which changes no number beyond rounding. A closed vocabulary
+reads what it does not know (OOV) as `<unk>`, which is easier to predict than the word that stands there: so its figures
+are given with those tokens in and with them out.
 """
 
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from core.checkpoint import load_checkpoint
 from core.errors import CorpusError
 from core.tokenizer import Tokenizer
 
-from .corpus import Document, read_documents
+from .corpus import read_documents
 from .devices import find_device
 from .loss import cross_entropy
 from .tokens import bounded_exp, count_text, stream_of
@@ -34,93 +38,96 @@ class Score:
     words: int  # split at white space
     bytes: int  # UTF-8
     oov_tokens: int = 0
+    oov_nats: float = 0.0  # what of `nats` the model paid for `<unk>`
 
     def __add__(self, other: "Score") -> "Score":
-        return Score(
-            nats=self.nats + other.nats,
-            tokens=self.tokens + other.tokens,
-            words=self.words + other.words,
-            bytes=self.bytes + other.bytes,
-            oov_tokens=self.oov_tokens + other.oov_tokens,
-        )
+        return Score(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(Score)})
 
-    def report(self, *, is_closed: bool) -> dict[str, float | int | None]:
-        """The figures by name; a perplexity per word is None for a text without words."""
+    def report(self, tokenizer: Tokenizer) -> dict[str, float | int | None]:
+        """The figures by name; a perplexity is None where there is nothing that it could be the mean of."""
         figures: dict[str, float | int | None] = {
             "nats": self.nats,
             "tokens": self.tokens,
             "words": self.words,
             "bytes": self.bytes,
             "bits_per_byte": self.nats / math.log(2) / self.bytes,
-            "word_perplexity": bounded_exp(self.nats / self.words) if self.words else None,
-            "token_perplexity": bounded_exp(self.nats / self.tokens),
+            "word_perplexity": _perplexity(self.nats, self.words),
+            "token_perplexity": _perplexity(self.nats, self.tokens),
         }
-        if is_closed:
-            figures["oov_rate"] = self.oov_tokens / self.tokens
+        if not tokenizer.is_lossless:
+            known = self.nats - self.oov_nats
+            figures |= {
+                "oov_tokens": self.oov_tokens,
+                "oov_rate": self.oov_tokens / self.tokens,
+                "token_perplexity_without_oov": _perplexity(known, self.tokens - self.oov_tokens),
+            }
+            if tokenizer.splits_words:  # each unknown token is a word
+                figures["word_perplexity_without_oov"] = _perplexity(known, self.words - self.oov_tokens)
         return figures
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """Run the command."""
+    if (args.cache or args.dynamic) and args.tune_on is None:
+        raise CorpusError("--cache and --dynamic need --tune-on with validation text, to choose their settings on")
     checkpoint = load_checkpoint(args.checkpoint)
     model = checkpoint.model.to(find_device(args.device))
     documents = [document for path in args.texts for document in read_documents(Path(path))]
-    scores = score_documents(model, checkpoint.tokenizer, documents)
-    is_closed = not checkpoint.tokenizer.is_lossless
-    total = sum(scores[1:], start=scores[0]).report(is_closed=is_closed)
-    with_memory = _with_memory(args, model, checkpoint.tokenizer, documents)
+    texts = [document.read() for document in documents]
+    scores = score_texts(model, checkpoint.tokenizer, texts)
+    reports = [score.report(checkpoint.tokenizer) for score in (*scores, sum(scores[1:], start=scores[0]))]
+    with_memory = _with_memory(args, model, checkpoint.tokenizer, texts)
     if args.json:
-        texts = [
-            {"path": str(document.path)} | score.report(is_closed=is_closed)
-            for document, score in zip(documents, scores, strict=True)
-        ]
-        print(json.dumps(total | {"texts": texts} | with_memory))
+        each = [{"path": str(document.path)} | report for document, report in zip(documents, reports, strict=False)]
+        print(json.dumps(reports[-1] | {"texts": each} | with_memory))
     else:
-        _print_table(documents, scores, is_closed)
+        _print_table([*(document.path.name for document in documents), "all"], reports)
         for name, figures in with_memory.items():
-            print(f"{name}: {figures['bits_per_byte']:.4f} bits/byte, {figures['word_perplexity']:.2f} ppl/word")
+            word = "" if figures["word_perplexity"] is None else f", {figures['word_perplexity']:.2f} ppl/word"
+            print(f"{name}: {figures['bits_per_byte']:.4f} bits/byte{word} with {figures['settings']}")
     return 0
 
 
 def _with_memory(
-    args: argparse.Namespace, model: Any, tokenizer: Tokenizer, documents: list[Document]
+    args: argparse.Namespace, model: Any, tokenizer: Tokenizer, texts: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """The totals once more for each kind of memory asked for, its settings chosen on validation text."""
     if not (args.cache or args.dynamic):
         return {}
-    if args.tune_on is None:
-        raise CorpusError("--cache and --dynamic need --tune-on with validation text, to choose their settings on")
     from .memory import Memory
 
-    tuning = stream_of([document.text for document in read_documents(args.tune_on)], tokenizer)
+    tuning = stream_of([document.read() for document in read_documents(args.tune_on)], tokenizer)
     memory = Memory(model, tuning[: args.tune_tokens], cache=args.cache, dynamic=args.dynamic)
-    texts = [document.text for document in documents]
     return memory.figures(stream_of(texts, tokenizer), texts, tokenizer)
 
 
-def score_documents(model: Any, tokenizer: Tokenizer, documents: list[Document]) -> list[Score]:
+def score_texts(model: Any, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Score]:
     """Score each text on its own. Raises CorpusError if one is empty."""
-    encoded = [tokenizer.encode(document.text) for document in documents]
-    for document, ids in zip(documents, encoded, strict=True):
-        if not ids:
-            raise CorpusError(f"expected text to score in {document.path}, it is empty")
-    nats = _nats(model, [[tokenizer.document_id, *ids] for ids in encoded])
+    sequences = [torch.from_numpy(stream_of([text], tokenizer)) for text in texts]
+    if min(map(len, sequences)) < 2:
+        raise CorpusError("expected text to score, got an empty one")
     scores = []
-    for document, ids, total in zip(documents, encoded, nats, strict=True):
-        words, size = count_text(document.text)
-        oov = ids.count(tokenizer.unknown_id)
-        scores.append(Score(nats=total, tokens=len(ids), words=words, bytes=size, oov_tokens=oov))
+    for text, ids, (nats, oov_nats) in zip(
+        texts, sequences, _nats(model, sequences, tokenizer.unknown_id), strict=True
+    ):
+        words, size = count_text(text)
+        oov = int((ids == tokenizer.unknown_id).sum())
+        score = Score(nats=nats, tokens=len(ids) - 1, words=words, bytes=size, oov_tokens=oov, oov_nats=oov_nats)
+        scores.append(score)
     return scores
 
 
 @torch.no_grad()
-def _nats(model: Any, sequences: list[list[int]]) -> list[float]:
-    """-log p of each sequence after its first id, read side by side; a finished one leaves the batch."""
+def _nats(model: Any, sequences: Sequence[Tensor], unknown_id: int) -> list[list[float]]:
+    """-log p of each sequence after its first id, and of that what `unknown_id` cost.
+
+    The sequences are read side by side; a finished one leaves the batch.
+    """
     device = model.output_bias.device
     model.eval()
-    totals = [0.0] * len(sequences)
+    totals = [[0.0, 0.0] for _ in sequences]
     order = sorted(range(len(sequences)), key=lambda lane: -len(sequences[lane]))
-    rows = [torch.tensor(sequences[lane]) for lane in order]
+    rows = [sequences[lane] for lane in order]
     state = model.init_state(len(rows))
     for start in range(0, len(rows[0]) - 1, _WINDOW):
         rows = [row for row in rows if len(row) - 1 > start]
@@ -131,17 +138,23 @@ def _nats(model: Any, sequences: list[list[int]]) -> list[float]:
         for lane, window in enumerate(windows):
             steps = len(window) - 1
             output, targets = hidden.output[:steps, lane], padded[1 : steps + 1, lane]
-            totals[order[lane]] += float(cross_entropy(output, model.output_weight, model.output_bias, targets))
+            for number, counted in enumerate((targets >= 0, targets == unknown_id)):
+                nats = cross_entropy(output[counted], model.output_weight, model.output_bias, targets[counted])
+                totals[order[lane]][number] += float(nats)
     return totals
 
 
-def _print_table(documents: list[Document], scores: list[Score], is_closed: bool) -> None:
-    header = f"{'text':<44}{'words':>10}{'bytes':>11}{'bits/byte':>11}{'ppl/word':>11}{'ppl/token':>11}"
-    print(header + (f"{'OOV':>8}" if is_closed else ""))
-    rows = [(document.path.name, score) for document, score in zip(documents, scores, strict=True)]
-    for name, score in [*rows, ("all", sum(scores[1:], start=scores[0]))]:
-        figures = score.report(is_closed=is_closed)
-        word = f"{figures['word_perplexity']:.2f}" if figures["word_perplexity"] is not None else "-"
-        line = f"{name[:43]:<44}{score.words:>10,}{score.bytes:>11,}{figures['bits_per_byte']:>11.4f}{word:>11}"
-        line += f"{figures['token_perplexity']:>11.2f}"
-        print(line + (f"{figures['oov_rate']:>8.2%}" if is_closed else ""))
+def _perplexity(nats: float, count: int) -> float | None:
+    return bounded_exp(nats / count) if count > 0 else None
+
+
+def _print_table(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> None:
+    columns = {"bits_per_byte": "bits/byte", "word_perplexity": "ppl/word", "token_perplexity": "ppl/token"}
+    if "oov_rate" in reports[0]:
+        columns |= {"oov_rate": "OOV", "token_perplexity_without_oov": "without OOV"}
+    print(f"{'text':<44}{'words':>10}{'bytes':>11}" + "".join(f"{title:>12}" for title in columns.values()))
+    shapes = {"bits_per_byte": ".4f", "oov_rate": ".2%"}
+    for name, report in zip(names, reports, strict=True):
+        cells = (("-" if report[key] is None else f"{report[key]:{shapes.get(key, '.2f')}}") for key in columns)
+        line = f"{name[:43]:<44}{report['words']:>10,}{report['bytes']:>11,}"
+        print(line + "".join(f"{cell:>12}" for cell in cells))

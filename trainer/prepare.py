@@ -1,15 +1,24 @@
-"""Lays a run's data out once: the tokenizer, and the ids of every split, in `OUT/data`."""
+"""Lays a run's data out once: the tokenizer, the ids of every split and the novelty index, in `OUT/data`.
+
+Texts pass through in stretches and are never held whole, however large the corpus is.
+"""
 
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from core.novelty import NoveltyIndex
 from core.tokenizer import Tokenizer, TokenizerKind
 
+from .corpus import Document
 from .split import Split
 from .tokens import Ids, TextCounts, read_ids, write_ids
 
-_TOKENIZER_CHARACTERS = 20_000_000  # of each of corpus and pretraining books: more changes few pieces, and costs memory
+_TOKENIZER_BYTES = 20_000_000  # of each of corpus and pretraining books: more changes few pieces, and costs memory
+_SAMPLED_FROM = 50_000  # characters, of which the first are taken
 PARTS = ("train", "valid", "test", "pretrain")
 
 
@@ -22,18 +31,17 @@ class Data:
     counts: dict[str, TextCounts]
 
 
-def prepare(folder: Path, split: Split, pretrain: list[str], *, vocab_size: int, kind: TokenizerKind) -> None:
+def prepare(folder: Path, split: Split, pretrain: list[Document], *, vocab_size: int, kind: TokenizerKind) -> None:
     """Learn the vocabulary, from training text only, and encode everything."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = min(_TOKENIZER_CHARACTERS, sum(map(len, split.train)))
-    learned_from = split.train if kind == "word" else [*_sample(split.train, wanted), *_sample(pretrain, wanted)]
-    tokenizer = Tokenizer.train(learned_from, vocab_size=vocab_size, kind=kind)
+    tokenizer = Tokenizer.train(_to_learn_from(split.train, pretrain, kind), vocab_size=vocab_size, kind=kind)
     (folder / "tokenizer.model").write_bytes(tokenizer.to_bytes())
     parts = {"train": split.train, "valid": split.valid, "test": split.test, "pretrain": pretrain}
     present = [name for name in PARTS if parts[name]]
     for name in present:
-        write_ids(folder / f"{name}.ids", parts[name], tokenizer)
-    (folder / "parts.json").write_text(json.dumps(present) + "\n", encoding="utf-8")
+        write_ids(folder / f"{name}.ids", (document.stretches() for document in parts[name]), tokenizer)
+    NoveltyIndex.build(document.stretches() for document in split.train).save(folder)
+    (folder / "parts.json").write_text(json.dumps(present) + "\n", encoding="utf-8")  # last: now all of it is there
 
 
 def is_prepared(folder: Path) -> bool:
@@ -69,10 +77,17 @@ def table(data: Data) -> str:
     return "\n".join(lines)
 
 
-def _sample(texts: list[str], characters: int) -> list[str]:
-    """Even pieces of every text, about `characters` in all."""
-    total = sum(map(len, texts))
-    if total <= characters:
-        return texts
-    share = characters / total
-    return [text[start : start + int(50_000 * share)] for text in texts for start in range(0, len(text), 50_000)]
+def _to_learn_from(train: list[Document], pretrain: list[Document], kind: TokenizerKind) -> Iterator[str]:
+    """The text that the vocabulary is learned from: every word of the books counts, of pieces a sample is enough."""
+    if kind == "word":
+        return (stretch for document in train for stretch in document.stretches())
+    wanted = min(_TOKENIZER_BYTES, sum(document.size for document in train))
+    return chain(_sample(train, wanted), _sample(pretrain, wanted))
+
+
+def _sample(documents: list[Document], wanted: int) -> Iterator[str]:
+    """Even samples of every text, about `wanted` bytes in all."""
+    share = min(1.0, wanted / max(1, sum(document.size for document in documents)))
+    for document in documents:
+        for stretch in document.stretches(_SAMPLED_FROM):
+            yield stretch[: math.ceil(len(stretch) * share)]

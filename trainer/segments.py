@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .tokens import Ids
+from .tokens import Ids, count_ids, find_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +24,11 @@ class Segment:
 
 def cut_segments(ids: Ids, *, document_id: int, paragraph_id: int, length: int) -> list[Segment]:
     """Cut books into segments of about `length` tokens that begin at paragraphs."""
-    borders = np.flatnonzero(ids == document_id)
+    borders = find_id(ids, document_id)
     segments: list[Segment] = []
     for border, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
         start = border + 1
-        paragraphs = start + np.flatnonzero(ids[start:end] == paragraph_id) + 1
+        paragraphs = start + find_id(ids[start:end], paragraph_id) + 1
         while start < end:
             later = paragraphs[np.searchsorted(paragraphs, start + length) :]
             stop = int(later[0]) if len(later) and end - later[0] > length // 4 else end + 1
@@ -40,8 +40,8 @@ def cut_segments(ids: Ids, *, document_id: int, paragraph_id: int, length: int) 
 def order_by_likeness(ids: Ids, segments: list[Segment], target: Ids, vocab_size: int) -> list[Segment]:
     """Sort segments, those least like the target first: by the mean log ratio of unigram probabilities (Moore & Lewis
     2010)."""
-    wanted = np.bincount(target, minlength=vocab_size) + 1.0
-    given = np.bincount(ids, minlength=vocab_size) + 1.0
+    wanted = count_ids(target, vocab_size) + 1.0
+    given = count_ids(ids, vocab_size) + 1.0
     ratio = np.log(wanted / wanted.sum()) - np.log(given / given.sum())
     scores = [float(ratio[ids[segment.start : segment.end]].mean()) for segment in segments]
     return [segments[index] for index in np.argsort(scores, kind="stable")]

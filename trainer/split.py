@@ -1,6 +1,6 @@
 """Training, validation and test text: named, by whole files, or contiguous."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,14 +8,16 @@ from core.errors import CorpusError
 
 from .corpus import Document, read_documents
 
+_SEARCH_BYTES = 2000  # how far a cut may move to fall on a line end
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """The texts of each part, in reading order. `test` may be empty."""
+    """The documents of each part, in reading order. `test` may be empty."""
 
-    train: list[str]
-    valid: list[str]
-    test: list[str]
+    train: list[Document]
+    valid: list[Document]
+    test: list[Document]
 
 
 def split_named(train: Path, valid: Path, test: Path | None) -> Split:
@@ -28,57 +30,59 @@ def split_named(train: Path, valid: Path, test: Path | None) -> Split:
     ]
     if not documents:
         raise CorpusError(f"expected training text in {train} beside the validation and test files, found none")
-    return Split(
-        train=_texts(documents), valid=_texts(read_documents(valid)), test=_texts(read_documents(test)) if test else []
-    )
+    return Split(train=documents, valid=read_documents(valid), test=read_documents(test) if test else [])
 
 
 def split_files(documents: list[Document], shares: tuple[float, float, float]) -> Split:
-    """Split by whole files, in reading order, as near to the shares of characters as files allow; at least one each."""
+    """Split by whole files, in reading order, as near to the shares of bytes as files allow; at least one each."""
     if len(documents) < 3:
         raise CorpusError(f"expected at least 3 files to split by whole files, got {len(documents)}")
-    total = sum(len(document.text) for document in documents)
-    parts: tuple[list[str], list[str], list[str]] = ([], [], [])
+    total = sum(document.size for document in documents)
+    parts: tuple[list[Document], list[Document], list[Document]] = ([], [], [])
     seen = 0
     for number, document in enumerate(documents):
-        middle = (seen + len(document.text) / 2) / total
+        middle = (seen + document.size / 2) / total
         part = 0 if middle < shares[0] else 1 if middle < shares[0] + shares[1] else 2
         left = len(documents) - number
         part = max(part, 3 - left) if left <= 2 else part
         part = min(part, 0 if not parts[0] else 1 if not parts[1] else 2)
-        parts[part].append(document.text)
-        seen += len(document.text)
+        parts[part].append(document)
+        seen += document.size
     return Split(train=parts[0], valid=parts[1], test=parts[2])
 
 
 def split_contiguous(documents: list[Document], shares: tuple[float, float, float]) -> Split:
-    """Cut the whole corpus, read in order, into three runs of text; cuts fall on line ends where there are any."""
-    total = sum(len(document.text) for document in documents)
+    """Cut the whole corpus, read in order, into three runs of text; cuts fall on line ends where there are any near."""
+    total = sum(document.size for document in documents)
     cuts = (0, round(total * shares[0]), round(total * (shares[0] + shares[1])), total)
-    parts: list[list[str]] = []
+    reach = min(_SEARCH_BYTES, total // 20)  # or the one line end of a short text would leave nothing to validate on
+    parts: list[list[Document]] = []
     for low, high in pairwise(cuts):
-        part: list[str] = []
+        part: list[Document] = []
         offset = 0
         for document in documents:
-            start, end = (_line_end(document.text, cut - offset) for cut in (low, high))
+            start, end = (_near_line_end(document, cut - offset, reach) for cut in (low, high))
             if start < end:
-                part.append(document.text[start:end])
-            offset += len(document.text)
+                part.append(replace(document, start=start, end=end))
+            offset += document.size
         parts.append(part)
     if not all(parts[:2]):
-        raise CorpusError(f"expected enough text to cut into training and validation parts, got {total} characters")
+        raise CorpusError(f"expected enough text to cut into training and validation parts, got {total} bytes")
     return Split(train=parts[0], valid=parts[1], test=parts[2])
 
 
-def _line_end(text: str, position: int) -> int:
-    """The end of the line at a position, if it is near; a text without line ends is cut where it stands."""
+def _near_line_end(document: Document, position: int, reach: int) -> int:
+    """The first line end in the file at or after a position of the document, if it is near; else the next character."""
     if position <= 0:
-        return 0
-    if position >= len(text):
-        return len(text)
-    found = text.find("\n", position, position + 2000)
-    return position if found < 0 else found + 1
-
-
-def _texts(documents: list[Document]) -> list[str]:
-    return [document.text for document in documents]
+        return document.start
+    if position >= document.size:
+        return document.end
+    at = document.start + position
+    with document.path.open("rb") as file:
+        file.seek(at)
+        following = file.read(min(max(reach, 4), document.end - at))
+    found = following.find(b"\n", 0, reach)
+    if found >= 0:
+        return at + found + 1
+    within_character = next((n for n, byte in enumerate(following) if byte & 0xC0 != 0x80), len(following))
+    return at + within_character

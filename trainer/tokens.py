@@ -5,7 +5,7 @@ Layout of the ids: `document_id`, the first book, `document_id`, the second book
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from core.tokenizer import Tokenizer
 
+from .corpus import stretches
+
 Ids = NDArray[np.uint32]
 
-_STRETCH = 1_000_000  # characters encoded at once
+_BLOCK = 1 << 22  # ids looked at at once: whole arrays of eight bytes an id would not fit in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +40,13 @@ def bounded_exp(value: float) -> float:
     return math.exp(min(value, 700.0))
 
 
-def write_ids(path: Path, texts: Iterable[str], tokenizer: Tokenizer) -> TextCounts:
-    """Encode texts into a file of ids, with their counts beside it."""
+def write_ids(path: Path, texts: Iterable[Iterable[str]], tokenizer: Tokenizer) -> TextCounts:
+    """Encode texts, each given as its stretches, into a file of ids, with their counts beside it."""
     tokens = words = size = 0
     with path.open("wb") as file:
         np.array([tokenizer.document_id], np.uint32).tofile(file)
         for text in texts:
-            for stretch in stretches(text):
+            for stretch in text:
                 ids = np.array(tokenizer.encode(stretch), np.uint32)
                 ids.tofile(file)
                 stretch_words, stretch_bytes = count_text(stretch)
@@ -55,27 +57,25 @@ def write_ids(path: Path, texts: Iterable[str], tokenizer: Tokenizer) -> TextCou
     return counts
 
 
-def stretches(text: str, length: int = _STRETCH) -> Iterator[str]:
-    """Cut a long text where no piece and no word can cross: after a paragraph break, else before a space."""
-    start = 0
-    while len(text) - start > length:
-        at = text.find("\n\n", start + length)
-        while 0 <= at < len(text) - 2 and text[at + 2] == "\n":
-            at += 1
-        at = at + 2 if at >= 0 else text.find(" ", start + length)
-        if at < 0:
-            break
-        yield text[start:at]
-        start = at
-    yield text[start:]
-
-
 def read_ids(path: Path) -> tuple[Ids, TextCounts]:
     """Map a file of ids into memory."""
     counts = TextCounts(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     return np.memmap(path, np.uint32, mode="r"), counts
 
 
+def count_ids(ids: Ids, vocab_size: int) -> NDArray[np.int64]:
+    """How often each piece of the vocabulary stands in `ids`."""
+    blocks = (ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK))
+    return sum((np.bincount(block, minlength=vocab_size) for block in blocks), start=np.zeros(vocab_size, np.int64))
+
+
+def find_id(ids: Ids, wanted: int) -> NDArray[np.int64]:
+    """Every place where an id stands."""
+    starts = range(0, len(ids), _BLOCK)
+    return np.concatenate([np.flatnonzero(ids[start : start + _BLOCK] == wanted) + start for start in starts])
+
+
 def stream_of(texts: Sequence[str], tokenizer: Tokenizer) -> NDArray[np.int64]:
     """One stream of ids: each text after a `document_id`, where a model begins afresh."""
-    return np.array([id for text in texts for id in (tokenizer.document_id, *tokenizer.encode(text))], np.int64)
+    parts = [ids for text in texts for ids in ([tokenizer.document_id], *map(tokenizer.encode, stretches([text])))]
+    return np.concatenate([np.array(ids, np.int64) for ids in parts])

@@ -27,6 +27,7 @@ from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
 from .schedule import CLOCKS, Clock
 from .split import Split, split_contiguous, split_files, split_named
+from .tokens import count_ids
 from .validate import Validation, validate
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
 def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     """Read and split the books, make the plan, learn the vocabulary and write the ids."""
     split = _split(args)
-    pretrain = [document.text for document in read_documents(args.pretrain)] if args.pretrain else []
+    pretrain = read_documents(args.pretrain) if args.pretrain else []
     wishes = Wishes(
         vocab_size=args.vocab_size,
         embedding_size=args.embedding_size,
@@ -83,7 +84,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     if wishes.are_complete:
         plan = wishes.fixed()
     else:
-        corpus_bytes = sum(len(text.encode()) for text in split.train + pretrain)
+        corpus_bytes = sum(document.size for document in split.train + pretrain)
         flops = measure_flops(
             device, bfloat16=args.bfloat16, processes=distributed.world_size(), now=CLOCKS[args.clock]
         )
@@ -91,7 +92,6 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(out / "data", split, pretrain, vocab_size=plan.vocab_size, kind=args.tokenizer)
-    NoveltyIndex.build(split.train).save(out / "data")
 
 
 def _split(args: argparse.Namespace) -> Split:
@@ -175,7 +175,8 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
 def _conclude(args: argparse.Namespace, out: Path, data: Data, device: torch.device) -> None:
     """Measure the best checkpoint on the whole held-out splits and say so in its config and its card."""
     best = load_checkpoint(out / "checkpoint")
-    measured = measure(best.model.to(device), data, bfloat16=args.bfloat16)
+    trained_tokens = best.config.training["tokens"]
+    measured = measure(best.model.to(device), data, trained_tokens=trained_tokens, bfloat16=args.bfloat16)
     if distributed.rank() > 0:
         return
     results = {part: asdict(validation) for part, validation in measured.items()}
@@ -220,7 +221,7 @@ def _start_from_frequencies(model: Any, data: Data) -> None:
     counts = np.ones(data.tokenizer.vocab_size)
     for name in ("train", "pretrain"):
         if name in data.ids:
-            counts += np.bincount(data.ids[name], minlength=len(counts))
+            counts += count_ids(data.ids[name], len(counts))
     with torch.no_grad():
         model.output_bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 

@@ -1,9 +1,10 @@
 """Every character of the corpus lands in exactly one part."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import CorpusError
@@ -13,62 +14,78 @@ from trainer.split import split_contiguous, split_files, split_named
 SHARES = (0.7, 0.15, 0.15)
 
 
-def _documents(*texts: str) -> list[Document]:
-    return [Document(path=Path(f"{number}.txt"), text=text) for number, text in enumerate(texts)]
+def _documents(folder: Path, *texts: str) -> list[Document]:
+    documents = []
+    for number, text in enumerate(texts):
+        path = folder / f"{number}.txt"
+        path.write_bytes(text.encode())
+        documents.append(Document(path=path, start=0, end=len(text.encode())))
+    return documents
 
 
-@given(st.lists(st.text("ab\n", min_size=1), min_size=1, max_size=5))
+def _texts(documents: list[Document]) -> list[str]:
+    return [document.read() for document in documents]
+
+
+@given(st.lists(st.text("aé\n", min_size=1), min_size=1, max_size=5))
+@settings(deadline=None)
 def test_a_contiguous_split_keeps_every_character_in_order(texts: list[str]) -> None:
-    try:
-        split = split_contiguous(_documents(*texts), SHARES)
-    except CorpusError:
-        text = "".join(texts)
-        assert len(text) * SHARES[1] < 1 or "\n" in text  # less than a character, or lines as long as the part
-        return
-    assert "".join(split.train + split.valid + split.test) == "".join(texts)
+    with TemporaryDirectory() as folder:
+        documents = _documents(Path(folder), *texts)
+        try:
+            split = split_contiguous(documents, SHARES)
+        except CorpusError:
+            assert sum(document.size for document in documents) * SHARES[1] < 3  # half a character, one on each side
+            return
+        assert "".join(_texts(split.train + split.valid + split.test)) == "".join(texts)
 
 
-def test_a_contiguous_split_has_the_shares_and_ends_on_lines() -> None:
-    split = split_contiguous(_documents("word word\n" * 1000), SHARES)
-    assert [sum(map(len, part)) for part in (split.train, split.valid, split.test)] == [7000 + 10, 1500, 1500 - 10]
-    assert split.train[0].endswith("\n")
+def test_a_contiguous_split_has_the_shares_and_ends_on_lines(tmp_path: Path) -> None:
+    split = split_contiguous(_documents(tmp_path, "word word\n" * 1000), SHARES)
+    assert [sum(document.size for document in part) for part in (split.train, split.valid, split.test)] == [
+        7000 + 10,
+        1500,
+        1500 - 10,
+    ]
+    assert split.train[0].read().endswith("\n")
 
 
-def test_a_corpus_of_one_long_line_is_cut_where_it_stands() -> None:
-    split = split_contiguous(_documents("x" * 10_000), SHARES)
-    assert [len(split.train[0]), len(split.valid[0]), len(split.test[0])] == [7000, 1500, 1500]
+def test_a_corpus_of_one_long_line_is_cut_where_it_stands(tmp_path: Path) -> None:
+    split = split_contiguous(_documents(tmp_path, "x" * 10_000 + "\n"), SHARES)
+    assert [split.train[0].size, split.valid[0].size, split.test[0].size] == [7001, 1500, 1500]
 
 
-def test_a_corpus_too_small_to_cut_says_so() -> None:
-    with pytest.raises(CorpusError, match="got 1 characters"):
-        split_contiguous(_documents("x"), SHARES)
+def test_a_corpus_too_small_to_cut_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="got 1 bytes"):
+        split_contiguous(_documents(tmp_path, "x"), SHARES)
 
 
 @pytest.mark.parametrize("count", [3, 4, 7, 20])
-def test_whole_files_stay_whole_and_every_part_gets_one(count: int) -> None:
-    texts = [f"book {number} " * 50 for number in range(count)]
-    split = split_files(_documents(*texts), SHARES)
-    assert split.train + split.valid + split.test == texts
+def test_whole_files_stay_whole_and_every_part_gets_one(tmp_path: Path, count: int) -> None:
+    documents = _documents(tmp_path, *(f"book {number} " * 50 for number in range(count)))
+    split = split_files(documents, SHARES)
+    assert split.train + split.valid + split.test == documents
     assert split.train
     assert split.valid
     assert split.test
 
 
-def test_one_giant_file_leaves_the_others_for_validation_and_test() -> None:
-    split = split_files(_documents("x" * 10_000, "y", "z"), SHARES)
-    assert (split.valid, split.test) == (["y"], ["z"])
+def test_one_giant_file_leaves_the_others_for_validation_and_test(tmp_path: Path) -> None:
+    documents = _documents(tmp_path, "x" * 10_000, "y", "z")
+    split = split_files(documents, SHARES)
+    assert (split.train, split.valid, split.test) == ([documents[0]], [documents[1]], [documents[2]])
 
 
-def test_two_files_cannot_be_split_in_three() -> None:
+def test_two_files_cannot_be_split_in_three(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"at least 3 files .* got 2"):
-        split_files(_documents("a", "b"), SHARES)
+        split_files(_documents(tmp_path, "a", "b"), SHARES)
 
 
 def test_named_files_inside_the_corpus_are_not_trained_on(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.txt").write_text(name)
     split = split_named(tmp_path, tmp_path / "b.txt", tmp_path / "c.txt")
-    assert (split.train, split.valid, split.test) == (["a"], ["b"], ["c"])
+    assert [_texts(part) for part in (split.train, split.valid, split.test)] == [["a"], ["b"], ["c"]]
 
 
 def test_named_folders_inside_the_corpus_are_not_trained_on(tmp_path: Path) -> None:
@@ -76,4 +93,4 @@ def test_named_folders_inside_the_corpus_are_not_trained_on(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.txt").write_text(name)
     split = split_named(tmp_path, tmp_path / "valid", None)
-    assert (split.train, split.valid, split.test) == (["train"], ["valid"], [])
+    assert [_texts(part) for part in (split.train, split.valid, split.test)] == [["train"], ["valid"], []]
