@@ -34,8 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         args.command_line = arguments
         module, function = _COMMANDS[args.command].split(".")
         return int(getattr(import_module(f".{module}", __package__), function)(args))
-    except FablewrightError as error:
+    except (FablewrightError, OSError) as error:  # OSError: a full disk, a folder that is closed to us
         print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
     except ModuleNotFoundError as error:  # what only training needs is not installed for serving
         print(f"error: {error}; pip install -e '.[train]' installs what the trainer needs", file=sys.stderr)
     return 2

@@ -90,7 +90,7 @@ class Loop:
 
     def run(self, *, stop_at_step: int | None = None) -> bool:
         """Train to the end. True if it got there, False if a signal or `stop_at_step` ended it early, state saved."""
-        previous = signal.signal(signal.SIGTERM, self._on_signal)
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         last_save = time.monotonic()
         weights = sum(parameter.numel() for parameter in self.model.parameters())
         log.info("started step=%d weights=%d processes=%d", self.step, weights, distributed.world_size())
@@ -112,7 +112,8 @@ class Loop:
                     last_save = time.monotonic()
                 self._train_step(progress)
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _train_step(self, progress: float) -> None:
         settings = self.settings
@@ -198,16 +199,17 @@ class Loop:
         if is_best:
             self.best = validation.loss
         if distributed.rank() == 0:
-            lines = "".join(json.dumps(point) + "\n" for point in self.history)
-            self._folder.with_name("history.jsonl").write_text(lines, encoding="utf-8")  # for whoever watches the run
-            if is_best:
-                self._keep(validation)
+            try:
+                self._tell_history()
+                if is_best:
+                    self._on_best(validation)
+            except (OSError, CheckpointError) as error:  # the one before stays whole, and there may be room later
+                log.error("cannot keep the checkpoint of step %d: %s", self.step, error)
 
-    def _keep(self, validation: Validation) -> None:
-        try:
-            self._on_best(validation)
-        except CheckpointError as error:  # the one before stays whole, and there may be room later
-            log.error("cannot keep the checkpoint of step %d: %s", self.step, error)
+    def _tell_history(self) -> None:
+        """Leave the validations so far for whoever watches the run."""
+        lines = "".join(json.dumps(point) + "\n" for point in self.history)
+        self._folder.with_name("history.jsonl").write_text(lines, encoding="utf-8")
 
     def _is_hopeless(self) -> bool:
         patience = self.settings.patience

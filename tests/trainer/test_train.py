@@ -147,7 +147,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
     _assert_same(kept, _weights(tmp_path / "run"))
 
 
-def test_sigterm_in_the_middle_saves_and_the_run_goes_on_exactly(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_saves_and_the_run_goes_on_exactly(
+    corpus: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
     _train(corpus, tmp_path / "whole", "--steps", "120", "--validations", "1")
     command = [sys.executable, "-m", "trainer", "train", str(corpus), "--out", str(tmp_path / "parts"), *SMALL]
     command += ["--steps", "120", "--validations", "1"]
@@ -155,7 +158,7 @@ def test_sigterm_in_the_middle_saves_and_the_run_goes_on_exactly(corpus: Path, t
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         assert any("started step=0" in line for line in process.stderr)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(stop)
         assert process.wait(60) == 1
     facts = json.loads((tmp_path / "parts" / "resume" / "facts.json").read_text())
     assert 0 <= facts["step"] < 120
@@ -169,11 +172,12 @@ def test_a_full_disk_leaves_the_last_good_state_and_checkpoint(
     _train(corpus, tmp_path / "run", "--steps", "40", "--validations", "10", "--stop-at-step", "20")
     kept, state = _weights(tmp_path / "run"), (tmp_path / "run" / "resume" / "facts.json").read_text()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # a write beyond it fails as one to a full disk does
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # a write beyond it fails as one to a full disk does
     try:
         assert _train(corpus, tmp_path / "run", "--steps", "40", "--validations", "10", "--resume") == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot keep the checkpoint of step" in caplog.text
     assert "cannot save the state of step 40" in caplog.text
     assert "cannot write the checkpoint" in capsys.readouterr().err
     _assert_same(kept, _weights(tmp_path / "run"))
@@ -182,9 +186,30 @@ def test_a_full_disk_leaves_the_last_good_state_and_checkpoint(
     assert not (tmp_path / "run" / "resume.new").exists()
 
 
-def test_a_corpus_of_one_repeated_character_trains(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a" * 5000)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a" * 5000,
+        b"Once upon a time there was a fox.\n",
+        b"Once upon a time there was a fox. " * 50,
+        b"\r\n a b" * 400,
+    ],
+    ids=["one repeated character", "one line", "one long line", "lines of Windows"],
+)
+def test_a_strange_corpus_trains(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
     assert _train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2") == 0
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["results"]["test"]["bits_per_byte"] > 0
+
+
+def test_mixed_encodings_are_refused_and_clean_mends_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "raw").mkdir()
+    for number, encoding in enumerate(("utf-8", "cp1252", "utf-16")):
+        (tmp_path / "raw" / f"{number}.txt").write_bytes(("The café of the naïve donkey. " * 40).encode(encoding))
+    assert _train(tmp_path / "raw", tmp_path / "run", "--steps", "2") == 2
+    assert "1.txt: expected UTF-8, got byte 0xe9 at offset 7; `python -m trainer clean`" in capsys.readouterr().err
+    assert main(["clean", str(tmp_path / "raw"), str(tmp_path / "books"), "--no-drop-duplicates"]) == 0
+    assert _train(tmp_path / "books", tmp_path / "run", "--steps", "2") == 0
 
 
 def test_a_corpus_smaller_than_a_batch_trains_with_fewer_lanes(tmp_path: Path) -> None:
@@ -194,7 +219,11 @@ def test_a_corpus_smaller_than_a_batch_trains_with_fewer_lanes(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty"), (b"x", "enough text"), (b"ok \xff", "byte 0xff at offset 3")],
+    [
+        (b"", "is empty"),
+        (b"x", "enough text to cut into training and validation parts, got 1 bytes"),
+        (b"ok \xff", "byte 0xff at offset 3"),
+    ],
 )
 def test_a_bad_corpus_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
