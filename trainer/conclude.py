@@ -12,8 +12,8 @@ from .prepare import Data
 from .validate import Validation, validate
 
 METHOD = (
-    "Measured in 64 lanes, each from a fresh state, of a long text the beginning of each lane; `python -m trainer eval` "
-    "reads texts whole."
+    "Measured in 64 lanes, each from a fresh state, of a long text the beginning of each lane; "
+    "`python -m trainer eval` reads texts whole."
 )
 _LEAST = 200_000  # tokens of a part that are read in any case
 _PROMPT = "Once upon a time"

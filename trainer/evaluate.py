@@ -152,9 +152,9 @@ def _print_table(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> 
     columns = {"bits_per_byte": "bits/byte", "word_perplexity": "ppl/word", "token_perplexity": "ppl/token"}
     if "oov_rate" in reports[0]:
         columns |= {"oov_rate": "OOV", "token_perplexity_without_oov": "without OOV"}
-    print(f"{'text':<44}{'words':>10}{'bytes':>11}" + "".join(f"{title:>12}" for title in columns.values()))
+    print(f"{'text':<44}{'words':>10}{'bytes':>11}" + "".join(f"{title:>13}" for title in columns.values()))
     shapes = {"bits_per_byte": ".4f", "oov_rate": ".2%"}
     for name, report in zip(names, reports, strict=True):
-        cells = (("-" if report[key] is None else f"{report[key]:{shapes.get(key, '.2f')}}") for key in columns)
+        cells = (("-" if report[key] is None else f"{report[key]:{shapes.get(key, ',.2f')}}") for key in columns)
         line = f"{name[:43]:<44}{report['words']:>10,}{report['bytes']:>11,}"
-        print(line + "".join(f"{cell:>12}" for cell in cells))
+        print(line + "".join(f"{cell:>13}" for cell in cells))

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.checkpoint import load_checkpoint, save_checkpoint
+from core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from core.models import build_model
+from core.tokenizer import Tokenizer
 from tests.tiny import TEXT
 from trainer.__main__ import main
 
@@ -103,7 +105,39 @@ def test_a_closed_vocabulary_reports_its_oov_rate(tmp_path: Path, capsys: pytest
     )
     (tmp_path / "b.txt").write_text("the donkey and the xylophone")
     capsys.readouterr()
-    assert _eval(capsys, run / "checkpoint", tmp_path / "b.txt")["oov_rate"] == pytest.approx(1 / 5)
+    figures = _eval(capsys, run / "checkpoint", tmp_path / "b.txt")
+    assert (figures["oov_tokens"], figures["oov_rate"]) == (1, pytest.approx(1 / 5))
+    assert main(["eval", str(run / "checkpoint"), str(tmp_path / "b.txt")]) == 0
+    assert "without OOV" in capsys.readouterr().out
+
+
+def test_perplexities_are_those_worked_out_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output bias alone decides: p("the") = 1/2, p("<unk>") = 1/4, p("sea") = p("wind") = 1/8."""
+    tokenizer = Tokenizer.train(["the sea the sea the wind the wind the the"], vocab_size=20, kind="word")
+    config = {"vocab_size": tokenizer.vocab_size, "document_id": tokenizer.document_id, "embedding_size": 2}
+    model = build_model("lstm", config | {"hidden_size": 2, "layers": 1, "dropout": 0.0})
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.zero_()
+        model.output_bias.fill_(-1e4)
+        for word, share in (("the", 1 / 2), (" sea", 1 / 8), ("wind", 1 / 8)):
+            model.output_bias[tokenizer.encode(word)] = math.log(share)
+        model.output_bias[tokenizer.unknown_id] = math.log(1 / 4)
+    save_checkpoint(
+        tmp_path / "hand",
+        model=model,
+        tokenizer=tokenizer,
+        config=CheckpointConfig(architecture="lstm", model=config | {"hidden_size": 2, "layers": 1, "dropout": 0.0}),
+        card="# hand\n",
+    )
+    (tmp_path / "a.txt").write_text("the sea the dragon")  # 1/2, 1/8, 1/2, and 1/4 for a word that is not known
+    figures = _eval(capsys, tmp_path / "hand", tmp_path / "a.txt")
+    assert (figures["tokens"], figures["words"], figures["bytes"], figures["oov_rate"]) == (4, 4, 18, 0.25)
+    assert figures["nats"] == pytest.approx(math.log(2 * 8 * 2 * 4), rel=1e-5)
+    assert figures["bits_per_byte"] == pytest.approx(7 / 18, rel=1e-5)
+    assert figures["word_perplexity"] == pytest.approx(128 ** (1 / 4), rel=1e-5)
+    assert figures["token_perplexity_without_oov"] == pytest.approx(32 ** (1 / 3), rel=1e-5)
+    assert figures["word_perplexity_without_oov"] == pytest.approx(32 ** (1 / 3), rel=1e-5)
 
 
 def test_a_table_is_printed_for_people(
