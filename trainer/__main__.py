@@ -171,6 +171,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--activation-penalty", type=_NOT_NEGATIVE, default=0.0, help="AR of AWD-LSTM")
     add("--slowness-penalty", type=_NOT_NEGATIVE, default=0.0, help="TAR of AWD-LSTM")
     add("--schedule", default="one-cycle", choices=("one-cycle", "plateau", "constant"))
+    add("--plateau-factor", type=_SHARE, default=0.5, help="what plateau multiplies the rate by after an epoch in vain")
     add("--patience", type=_COUNT, help="stop after this many validations without improvement")
     add("--validations", type=_COUNT, default=25)
     add("--seed", type=_number(int, 0, 2**53 - 1), default=1)

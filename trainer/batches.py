@@ -95,6 +95,7 @@ class Batches:
         self._ids, self._source, self._document_id = ids, source, document_id
         self._taken = slice(offset, None, stride)
         self.lanes = lanes
+        self.epoch_tokens = len(ids["target"])  # in one pass over the books to learn
         self._rests: list[tuple[str, int, int]] = [("target", 0, 0)] * lanes
 
     def window(self, steps: int, progress: float) -> tuple[Tensor, Tensor]:

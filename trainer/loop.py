@@ -44,6 +44,7 @@ class LoopSettings:
     beta2: float = 0.99
     clip: float = 1.0
     schedule: str = "one-cycle"  # or "plateau", or "constant"
+    plateau_factor: float = 0.5
     activation_penalty: float = 0.0  # AR: alpha of Merity et al. 2017
     slowness_penalty: float = 0.0  # TAR: beta
     dropout_from: float = 0.0  # dropout is full from this progress on ...
@@ -81,7 +82,7 @@ class Loop:
         self._optimizer = _optimizer(model, settings)
         self._average = TriggeredAverage(model)
         self._gradients = distributed.FlatGradients(model)
-        self._plateau = Plateau()
+        self._plateau = Plateau(settings.plateau_factor)
         self._state = model.init_state(lanes)
         self._validations = 0
         self._validating_s = 0.0
@@ -176,7 +177,7 @@ class Loop:
 
     def _validate_and_keep(self, progress: float) -> None:
         validation = self._validate()
-        self._plateau.observe(validation.loss)
+        self._plateau.observe(validation.loss, epoch=self.tokens // self._batches.epoch_tokens)
         self.history.append(
             {
                 "step": self.step,
@@ -264,7 +265,7 @@ class Loop:
             "validations": self._validations,
             "validating_s": self._validating_s,
             "without_gain": self._without_gain,
-            "plateau": [self._plateau.scale, self._plateau.best, self._plateau.bad],
+            "plateau": [self._plateau.scale, self._plateau.best, self._plateau.bad, self._plateau.epoch],
             "average": self._average.state(),
             "batches": self._batches.state(),
             "world_size": distributed.world_size(),
@@ -299,7 +300,8 @@ class Loop:
         self.clock.elapsed_s += facts["seconds"]
         self._validations, self._without_gain = facts["validations"], facts["without_gain"]
         self._validating_s = facts["validating_s"]
-        self._plateau.scale, self._plateau.best, self._plateau.bad = facts["plateau"]
+        plateau = self._plateau
+        plateau.scale, plateau.best, plateau.bad, plateau.epoch = facts["plateau"]
         self._average.load_state(facts["average"], first)
         self._batches.load_state(facts["batches"])
         return True

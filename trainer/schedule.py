@@ -55,16 +55,23 @@ def one_cycle(progress: float, *, warmup: float = 0.02) -> float:
 
 
 class Plateau:
-    """Multiplies the learning rate by `factor` when validation has not improved `patience` times in a row."""
+    """Multiplies the learning rate by `factor` when validation has not improved for `patience` epochs in a row.
+
+    Of each epoch the first validation after its end counts, however many there are.
+    """
 
     def __init__(self, factor: float = 0.5, patience: int = 0) -> None:
         self._factor, self._patience = factor, patience
         self.scale = 1.0
         self.best = math.inf
         self.bad = 0
+        self.epoch = 0
 
-    def observe(self, loss: float) -> None:
-        """Take in a validation loss."""
+    def observe(self, loss: float, *, epoch: int) -> None:
+        """Take in a validation loss; `epoch` is how many passes over the training text are complete."""
+        if epoch == self.epoch:
+            return
+        self.epoch = epoch
         if loss < self.best:
             self.best, self.bad = loss, 0
         elif self.bad >= self._patience:

@@ -132,6 +132,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         activation_penalty=args.activation_penalty,
         slowness_penalty=args.slowness_penalty,
         schedule=args.schedule,
+        plateau_factor=args.plateau_factor,
         dropout_from=args.pretrain_share if args.pretrain else 0.0,
         dropout_before=args.pretrain_dropout,
         patience=args.patience,

@@ -25,7 +25,16 @@ def test_progress_by_time_goes_on_counting_after_a_resume() -> None:
 def test_a_plateau_halves_the_rate_when_validation_gets_no_better() -> None:
     plateau = Plateau(factor=0.5, patience=1)
     scales = []
-    for loss in (3.0, 2.0, 2.5, 2.4, 1.9, 2.0):
-        plateau.observe(loss)
+    for epoch, loss in enumerate((3.0, 2.0, 2.5, 2.4, 1.9, 2.0), start=1):
+        plateau.observe(loss, epoch=epoch)
         scales.append(plateau.scale)
     assert scales == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+
+
+def test_a_plateau_counts_epochs_not_validations() -> None:
+    plateau = Plateau(factor=0.25)
+    for epoch, loss in ((0, 9.0), (1, 3.0), (1, 3.5), (1, 3.6), (2, 2.0)):
+        plateau.observe(loss, epoch=epoch)
+    assert plateau.scale == 1.0
+    plateau.observe(2.1, epoch=3)
+    assert plateau.scale == 0.25
