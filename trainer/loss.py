@@ -1,7 +1,7 @@
 """Softmax and cross-entropy taken in chunks, gradients made on the way.
 
-The logits of a window would be the largest tensor of the step; here only a chunk of them is ever in float32, and one
-pass over it gives the loss and its gradient.
+The logits of a window would be the largest tensor of the step; here only a chunk of them is ever in float32, and its
+softmax gives both the loss and the gradient.
 """
 
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_ROWS = 256
+_CHUNK_ROWS = 128  # a chunk of logits stays in the cache
+_SMALLEST = torch.finfo(torch.float32).tiny  # where a probability underflows its loss is taken for 87 nats
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -30,19 +31,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         features, matrix, offset = hidden.to(dtype), weight.to(dtype), bias.float()
         needs_grad = any(ctx.needs_input_grad)
         grad_logits = features.new_empty(len(features), len(weight)) if needs_grad else None
-        scratch = offset.new_empty(min(_CHUNK_ROWS, len(features)), len(weight))
+        shape = min(_CHUNK_ROWS, len(features)), len(weight)
+        logits, probabilities = offset.new_empty(shape), offset.new_empty(shape)
         for start in range(0, len(features), _CHUNK_ROWS):
             rows = slice(start, start + _CHUNK_ROWS)
             wanted = targets[rows].unsqueeze(1)
-            logits = scratch[: len(wanted)].copy_(features[rows] @ matrix.t()).add_(offset)  # (rows, V)
-            logits.sub_(logits.amax(1, keepdim=True))
-            total -= logits.gather(1, wanted).sum()
-            normaliser = logits.exp_().sum(1, keepdim=True)
-            total += normaliser.log().sum()
-            if grad_logits is not None:
-                probabilities = logits.div_(normaliser)
-                probabilities.scatter_add_(1, wanted, probabilities.new_full((len(wanted), 1), -1.0))
-                grad_logits[rows] = probabilities
+            count = len(wanted)
+            torch.add(features[rows] @ matrix.t(), offset, out=logits[:count])  # (rows, V)
+            if grad_logits is None:
+                total -= logits[:count].log_softmax(1).gather(1, wanted).sum()
+                continue
+            torch.softmax(logits[:count], 1, out=probabilities[:count])
+            total -= probabilities[:count].gather(1, wanted).clamp_min(_SMALLEST).log().sum()
+            probabilities[:count].scatter_add_(1, wanted, probabilities.new_full((count, 1), -1.0))
+            grad_logits[rows] = probabilities[:count]
         if grad_logits is not None:
             ctx.save_for_backward(features, matrix, grad_logits)
             ctx.dtypes = hidden.dtype, weight.dtype

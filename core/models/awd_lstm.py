@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .protocol import Hidden, LayerWeights, RecurrentWeights, State, locked_dropout, zero_state
+from .protocol import Hidden, LayerWeights, RecurrentWeights, State, locked_dropout, weight_drop, zero_state
 from .recurrence import lstm_layer
 
 _EMBEDDING_GAIN, _HIDDEN_GAIN = 5.0, 2.0
@@ -79,7 +79,7 @@ class AWDLSTM(nn.Module):
         new_state: list[Tensor] = []
         raw = output
         for number, layer in enumerate(self._layers()):
-            weight_hh = functional.dropout(layer.weight_hh, scale * config.weight_dropout, self.training)
+            weight_hh = weight_drop(layer.weight_hh, scale * config.weight_dropout, self.training)
             hidden, cell = state[2 * number][0], state[2 * number + 1][0]
             raw, hidden, cell = lstm_layer(output, hidden, cell, resets, layer.weight_ih, weight_hh, layer.bias)
             new_state += hidden.float().unsqueeze(0), cell.unsqueeze(0)

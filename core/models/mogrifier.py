@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .protocol import Hidden, State, locked_dropout, zero_state
+from .protocol import Hidden, State, locked_dropout, weight_drop, zero_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Mogrifier(nn.Module):
         new_state: list[Tensor] = []
         raw = output
         for number, layer in enumerate(cast(Iterator[_Layer], self.layers)):
-            weight_hh = functional.dropout(layer.weight_hh, scale * config.weight_dropout, self.training)
+            weight_hh = weight_drop(layer.weight_hh, scale * config.weight_dropout, self.training)
             raw, hidden, cell = layer(output, state[2 * number][0], state[2 * number + 1][0], resets, weight_hh)
             new_state += hidden.unsqueeze(0), cell.unsqueeze(0)
             is_last = number == len(self.layers) - 1

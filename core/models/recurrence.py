@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+aten = torch.ops.aten
+
 
 def lstm_layer(
     inputs: Tensor,
@@ -75,7 +77,7 @@ class _LSTMWindow(torch.autograd.Function):
             g.mul_(2).sub_(1)
             torch.mul(i, g, out=cells[t + 1]).addcmul_(f, old)
             torch.mul(cells[t + 1], 2, out=squashed[t]).sigmoid_().mul_(2).sub_(1)
-            hiddens[t + 1] = squashed[t] * o
+            torch.mul(squashed[t], o, out=hiddens[t + 1])
         ctx.save_for_backward(flat_inputs, hiddens, cells, active, squashed, resets, weight_ih, weight_hh)
         ctx.dtype, ctx.reset_steps, ctx.inputs_dtype = dtype, reset_steps, inputs.dtype
         last_cell = cells[-1].clone()
@@ -91,30 +93,28 @@ class _LSTMWindow(torch.autograd.Function):
         if ctx.reset_steps:
             keep = ~resets.unsqueeze(2)
             previous, old = previous * keep, old * keep
-        i, f, g, o = active.chunk(4, dim=2)
-        through_tanh = o * (1 - squashed.square())  # d cell / d hidden, for all steps
-        slopes = torch.empty_like(active).view(
-            steps, lanes, 4, width
-        )  # d gate before its sigmoid or tanh / d cell or hidden
-        torch.mul(g * i, 1 - i, out=slopes[:, :, 0])
-        torch.mul(old * f, 1 - f, out=slopes[:, :, 1])
-        torch.mul(i, 1 - g.square(), out=slopes[:, :, 2])
-        torch.mul(squashed * o, 1 - o, out=slopes[:, :, 3])
         grad_gates = torch.empty(steps, lanes, 4 * width, dtype=ctx.dtype, device=active.device)
-        step_grad = torch.empty(lanes, 4, width, device=active.device)
+        step_grad = torch.empty(lanes, 4 * width, device=active.device)
+        grad_i, grad_f, grad_g, grad_o = step_grad.chunk(4, dim=1)
         grad_cell = torch.zeros(lanes, width, device=active.device)
+        scratch = torch.empty_like(grad_cell)
         from_next: Tensor | None = None
-        for t in reversed(range(steps)):
+        for t in reversed(range(steps)):  # one step at a time, so that what it touches stays in the cache
+            i, f, g, o = active[t].chunk(4, dim=1)
             grad_hidden = grad_outputs[t].float()
             if from_next is not None:
                 grad_hidden = grad_hidden + from_next
-            grad_cell.addcmul_(grad_hidden, through_tanh[t])
-            torch.mul(grad_cell.unsqueeze(1), slopes[t, :, :3], out=step_grad[:, :3])
-            torch.mul(grad_hidden, slopes[t, :, 3], out=step_grad[:, 3])
-            grad_gates[t] = step_grad.view(lanes, 4 * width)
+            torch.mul(grad_hidden, squashed[t], out=scratch)
+            aten.sigmoid_backward(scratch, o, grad_input=grad_o)
+            torch.mul(grad_hidden, o, out=scratch)
+            grad_cell += aten.tanh_backward(scratch, squashed[t], grad_input=scratch)
+            aten.sigmoid_backward(torch.mul(grad_cell, g, out=scratch), i, grad_input=grad_i)
+            aten.sigmoid_backward(torch.mul(grad_cell, old[t], out=scratch), f, grad_input=grad_f)
+            aten.tanh_backward(torch.mul(grad_cell, i, out=scratch), g, grad_input=grad_g)
+            grad_gates[t] = step_grad
             if t == 0:
                 break
-            grad_cell.mul_(f[t])
+            grad_cell.mul_(f)
             from_next = grad_gates[t] @ recurrent
             if t in ctx.reset_steps:
                 kept = ~resets[t].unsqueeze(1)

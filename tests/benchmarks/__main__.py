@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("decode", "resume", "start", "quantisation", "serve")
+BENCHMARKS = ("decode", "resume", "start", "quantisation", "serve", "training")
 
 
 def main() -> int:

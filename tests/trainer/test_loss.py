@@ -30,3 +30,12 @@ def test_uniform_logits_cost_the_logarithm_of_the_vocabulary() -> None:
 def test_a_hopeless_prediction_costs_much_but_not_infinity() -> None:
     loss = cross_entropy(torch.zeros(1, 1), torch.zeros(2, 1), torch.tensor([0.0, 500.0]), torch.tensor([0]))
     assert loss.item() == 500.0
+
+
+def test_a_hopeless_prediction_in_training_has_a_finite_loss_and_gradient() -> None:
+    bias = torch.tensor([0.0, 500.0], requires_grad=True)
+    loss = cross_entropy(torch.zeros(1, 1), torch.zeros(2, 1), bias, torch.tensor([0]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert 87 < loss.item() < 88
+    assert bias.grad is not None
+    assert bias.grad.tolist() == [-1.0, 1.0]

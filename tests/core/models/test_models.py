@@ -7,6 +7,7 @@ import torch
 
 from core.errors import CheckpointError
 from core.models import ARCHITECTURES, LanguageModel, build_model, detach_state
+from core.models.protocol import weight_drop
 
 DOCUMENT = 1
 SIZES = {"vocab_size": 50, "document_id": DOCUMENT, "embedding_size": 12, "hidden_size": 16, "layers": 2}
@@ -144,3 +145,14 @@ def test_mogrifier_gates_follow_the_equation_of_the_paper() -> None:
     hidden2 = 2 * torch.sigmoid(x1 @ r2.t()) * hidden
     x3 = 2 * torch.sigmoid(hidden2 @ q3.t()) * x1
     torch.testing.assert_close(layer._mogrify(x, hidden), (x3, hidden2))
+
+
+def test_weight_drop_drops_the_share_asked_for_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    weight = torch.ones(301, 333, requires_grad=True)  # no multiple of four
+    dropped = weight_drop(weight, 0.3, training=True)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0.0, 1 / 0.7])
+    dropped.sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(weight.grad, dropped)
+    assert weight_drop(weight, 0.3, training=False) is weight
