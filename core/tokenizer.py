@@ -8,9 +8,10 @@ continuation, and half a character is never shown.
 import codecs
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -29,6 +30,7 @@ _RESERVED = re.compile("[\u2581\0]")
 _WORDS_AND_LINE_ENDS = re.compile(r"\n|\S+")
 _CHARACTERS = re.compile(r"\n\n|.", re.DOTALL)
 _LONGEST_SENTENCE_BYTES = 4096
+_SPECIAL_PIECES = 6  # of a vocabulary of words: unknown, document, and each line end with and without a space before
 
 
 class Tokenizer:
@@ -84,8 +86,13 @@ class Tokenizer:
         return cls(processor)
 
     @classmethod
-    def train(cls, texts: Iterable[str], *, vocab_size: int, kind: TokenizerKind = "unigram") -> Self:
-        """Learn a vocabulary of at most `vocab_size` pieces from texts. Raises CorpusError if they hold none."""
+    def train(
+        cls, texts: Iterable[str], *, vocab_size: int, kind: TokenizerKind = "unigram", min_count: int = 1
+    ) -> Self:
+        """Learn a vocabulary of at most `vocab_size` pieces from texts. Raises CorpusError if they hold none.
+
+        Of kind `word`, those seen fewer than `min_count` times stay unknown.
+        """
         if kind not in get_args(TokenizerKind):
             raise InputError(
                 f"tokenizer kind must be one of {', '.join(get_args(TokenizerKind))}, got {kind!r}", "kind"
@@ -93,6 +100,10 @@ class Tokenizer:
         sentences = _sentences(texts)
         if kind == "word":
             sentences = ("".join(f" {word}" for word in sentence.split()) for sentence in sentences)
+            if min_count > 1:
+                sentences, counted = tee(sentences)
+                counts = Counter(word for sentence in counted for word in sentence.split())
+                vocab_size = min(vocab_size, _SPECIAL_PIECES + sum(count >= min_count for count in counts.values()))
         first = next(sentences, None)
         if first is None:
             raise CorpusError("expected text to learn a vocabulary from, got none")

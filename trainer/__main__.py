@@ -152,6 +152,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--pretrain-dropout", type=_SHARE, default=0.3, help="what dropout is multiplied by until then")
     add("--tokenizer", default="unigram", choices=("unigram", "bpe", "char", "word"))
     add("--vocab-size", type=_COUNT, help="pieces; planned if not given")
+    add("--min-count", type=_COUNT, default=1, help="of a word, in training text; rarer ones are unknown")
     add("--architecture", default="awd_lstm", choices=("awd_lstm", "lstm", "mogrifier", "transformer"))
     add("--embedding-size", type=_COUNT, help="width; planned if not given")
     add("--hidden-size", type=_COUNT, help="width; planned if not given")

@@ -31,10 +31,19 @@ class Data:
     counts: dict[str, TextCounts]
 
 
-def prepare(folder: Path, split: Split, pretrain: list[Document], *, vocab_size: int, kind: TokenizerKind) -> None:
+def prepare(
+    folder: Path,
+    split: Split,
+    pretrain: list[Document],
+    *,
+    vocab_size: int,
+    kind: TokenizerKind,
+    min_count: int = 1,
+) -> None:
     """Learn the vocabulary, from training text only, and encode everything."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer.train(_to_learn_from(split.train, pretrain, kind), vocab_size=vocab_size, kind=kind)
+    texts = _to_learn_from(split.train, pretrain, kind)
+    tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, kind=kind, min_count=min_count)
     (folder / "tokenizer.model").write_bytes(tokenizer.to_bytes())
     parts = {"train": split.train, "valid": split.valid, "test": split.test, "pretrain": pretrain}
     present = [name for name in PARTS if parts[name]]

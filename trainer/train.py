@@ -91,7 +91,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         plan = make_plan(wishes, corpus_bytes=corpus_bytes, seconds=60 * args.minutes, flops=flops)
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
-    prepare(out / "data", split, pretrain, vocab_size=plan.vocab_size, kind=args.tokenizer)
+    prepare(out / "data", split, pretrain, vocab_size=plan.vocab_size, kind=args.tokenizer, min_count=args.min_count)
 
 
 def _split(args: argparse.Namespace) -> Split:

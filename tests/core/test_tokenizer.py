@@ -144,3 +144,10 @@ def test_characters_are_one_piece_each() -> None:
     assert len(characters.encode("the fox")) == 7
     assert characters.decode(characters.encode(TEXT)) == TEXT
     assert characters.encode("日本") == [characters.unknown_id] * 2
+
+
+def test_words_seen_too_seldom_stay_unknown() -> None:
+    words = Tokenizer.train(["a b c a\nb a", "c d a"], vocab_size=1000, kind="word", min_count=2)
+    assert words.decode(words.encode("a b c")) == " a b c"
+    assert words.encode("d") == [words.unknown_id]
+    assert words.vocab_size == 6 + 3
