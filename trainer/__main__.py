@@ -68,6 +68,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 def _add_experiments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     compare = commands.add_parser("compare", help="train several presets for equal processor time and report")
     compare.add_argument("plan", metavar="PLAN.toml")
+    compare.add_argument("--only", action="append", metavar="NAME", help="run this contender alone; may be given again")
     compare.add_argument("--report-only", action="store_true", help="write the report from what is there")
     tune = commands.add_parser("tune", help="search for better options with Optuna; resumable, several workers")
     tune.add_argument("plan", metavar="SEARCH.toml")

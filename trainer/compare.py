@@ -1,19 +1,22 @@
 """`python -m trainer compare PLAN.toml`: several presets, the same books and seeds, equal processor time, one report.
 
-Every stage of every run leaves a JSON file in its folder; what is there is not done again, so a comparison goes on
-wherever it stopped, and a run that fails is named in the report while the others go on. Time is processor time of the
-training process: other work on the machine must not decide a comparison. Wall time is reported beside it.
+Every stage of every run leaves a JSON file below `out`; what is there is not done again, so a comparison goes on
+wherever it stopped, on another day too, and a run that fails is named in the report while the others go on. The files
+are small and the report is made of nothing else: kept in a repository, they let anybody write it again. Weights and ids
+stay in `work`. Time is processor time of the training process: other work on the machine must not decide a comparison.
+Wall time is reported beside it.
 """
 
 import argparse
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,12 +56,16 @@ class Run(BaseModel):
 
 
 class Plan(BaseModel):
-    """A comparison. Paths are relative to the folder that the command runs in; times are in minutes."""
+    """A comparison. Paths are relative to the folder that the command runs in; times are in minutes.
+
+    Figures and report go to `out`, checkpoints and whatever else training leaves to `work` (`out`, if not given).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
     out: Path
+    work: Path | None = None
     corpus: Path
     valid: Path
     test: Path
@@ -81,14 +88,17 @@ def compare(args: argparse.Namespace) -> int:
     """Run the command; 1 where a run failed."""
     plan = read_plan(Path(args.plan))
     plan.out.mkdir(parents=True, exist_ok=True)
-    failures = {} if args.report_only else _run_all(plan)
-    paths = write_report(plan.title, collect(plan, failures), plan.out)
+    if not args.report_only:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        _run_all(plan, _chosen(plan, args.only))
+    results = collect(plan)
+    paths = write_report(plan.title, results, plan.out)
     print("\n".join(str(path) for path in paths))
-    return 1 if failures else 0
+    return 1 if any("failure" in run for run in results["runs"]) and not args.report_only else 0
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a PLAN.toml. Raises ConfigError that names every bad key, unknown preset and missing text."""
+    """Read a PLAN.toml. Raises ConfigError that names every bad key and unknown preset."""
     try:
         plan = Plan(**tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -103,21 +113,15 @@ def read_plan(path: Path) -> Plan:
             load_preset(run.preset)
         except ConfigError as error:
             raise ConfigError(f"{path}: run {run.name}: {error}") from None
-    for text in (getattr(plan, part) for part in _PARTS):
-        if not text.exists():
-            raise ConfigError(f"{path}: expected a text file or a folder of them, found nothing: {text}")
     return plan
 
 
-def collect(plan: Plan, failures: dict[str, str]) -> Json:
+def collect(plan: Plan) -> Json:
     """Gather what the stages have left so far, for the report."""
     runs = []
-    for run in plan.runs:
-        for seed in plan.seeds:
-            name = _folder_name(plan, run, seed)
-            stages = {path.stem: _read(path) for path in sorted((plan.out / name / "stages").glob("*.json"))}
-            runs.append({"name": name, "preset": run.preset, "failure": failures.get(name), **stages})
-    shared = {path.stem: _read(path) for path in sorted((plan.out / "stages").glob("*.json"))}
+    for run, seed in _contenders(plan):
+        name = _folder_name(plan, run, seed)
+        runs.append({"name": name, "preset": run.preset} | _stages(plan.out / name))
     facts = {
         "minutes": plan.minutes,
         "threads": plan.threads,
@@ -127,45 +131,72 @@ def collect(plan: Plan, failures: dict[str, str]) -> Json:
         "passage_words": plan.passage_words,
         "prompt_words": plan.prompt_words,
     }
-    return {"plan": facts, "runs": runs, **shared}
+    return {"plan": facts, "runs": runs} | _stages(plan.out)
 
 
-def _run_all(plan: Plan) -> dict[str, str]:
-    """Take every run through its stages; return why those that failed did."""
-    failures = {}
-    for run in plan.runs:
-        for seed in plan.seeds:
-            name = _folder_name(plan, run, seed)
-            try:
-                _run_one(plan, run, seed, plan.out / name)
-            except Exception as error:  # one contender's failure must not lose the rest
-                log.exception("run=%s failed", name)
-                failures[name] = str(error) or type(error).__name__
-    return failures
+def _stages(folder: Path) -> Json:
+    return {path.stem: _read(path) for path in sorted((folder / "stages").glob("*.json"))}
 
 
-def _run_one(plan: Plan, run: Run, seed: int, folder: Path) -> None:
-    _stage(folder, "train", lambda: _train(plan, run, seed, folder))
-    checkpoint = load_checkpoint(folder / "checkpoint")
+def _contenders(plan: Plan) -> list[tuple[Run, int]]:
+    return [(run, seed) for run in plan.runs for seed in plan.seeds]
+
+
+def _chosen(plan: Plan, names: Sequence[str] | None) -> list[tuple[Run, int]]:
+    """The contenders of these names, all where none are given; their texts must be there."""
+    known = [run.name for run in plan.runs]
+    if unknown := sorted(set(names or ()) - set(known)):
+        raise ConfigError(f"--only must name runs of the plan, which has {', '.join(known)}; got {', '.join(unknown)}")
+    for text in (getattr(plan, part) for part in _PARTS):
+        if not text.exists():
+            raise ConfigError(f"expected a text file or a folder of them, found nothing: {text}")
+    return [(run, seed) for run, seed in _contenders(plan) if not names or run.name in names]
+
+
+def _run_all(plan: Plan, contenders: Sequence[tuple[Run, int]]) -> None:
+    """Take runs through their stages; one that fails leaves its reason in the place of a stage."""
+    for run, seed in contenders:
+        name = _folder_name(plan, run, seed)
+        (plan.out / name / "stages" / "failure.json").unlink(missing_ok=True)
+        try:
+            _run_one(plan, run, seed, name)
+        except Exception as error:  # one contender's failure must not lose the rest
+            log.exception("run=%s failed", name)
+            _keep(plan.out / name, "failure", {"message": str(error) or type(error).__name__})
+
+
+def _run_one(plan: Plan, run: Run, seed: int, name: str) -> None:
+    out, work = plan.out / name, (plan.work or plan.out) / name
+    _stage(out, "train", lambda: _train(plan, run, seed, work))
+    if all((out / "stages" / f"{stage}.json").exists() for stage in _measured_stages(plan)):
+        return
+    checkpoint = load_checkpoint(work / "checkpoint")
     texts = {part: [document.read() for document in read_documents(getattr(plan, part))] for part in _PARTS}
     _stage(plan.out, "floors", lambda: _floors(texts, checkpoint))
-    _stage(folder, "scores", lambda: _scores(texts, checkpoint))
+    _stage(out, "scores", lambda: _scores(texts, checkpoint))
     if plan.memory:
-        _stage(folder, "memory", lambda: _memory(plan, texts, checkpoint))
-    _stage(folder, "decode", lambda: _decode_speed(checkpoint))
-    _stage(folder, "samples", lambda: _samples(plan, checkpoint))
-    _stage(folder, "statistics", lambda: _statistics(plan, texts, checkpoint))
+        _stage(out, "memory", lambda: _memory(plan, texts, checkpoint))
+    _stage(out, "decode", lambda: _decode_speed(checkpoint))
+    _stage(out, "samples", lambda: _samples(plan, checkpoint))
+    _stage(out, "statistics", lambda: _statistics(plan, texts, checkpoint))
+
+
+def _measured_stages(plan: Plan) -> list[str]:
+    return ["scores", *(["memory"] if plan.memory else []), "decode", "samples", "statistics"]
 
 
 def _stage(folder: Path, name: str, work: Callable[[], Json]) -> None:
     """Do a stage, unless its result is there."""
-    path = folder / "stages" / f"{name}.json"
-    if path.exists():
+    if (folder / "stages" / f"{name}.json").exists():
         return
     log.info("folder=%s stage=%s", folder.name, name)
-    result = work()
+    _keep(folder, name, work())
+
+
+def _keep(folder: Path, name: str, result: Json) -> None:
+    path = folder / "stages" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".aside")
+    aside = path.with_suffix(f".{os.getpid()}")  # another contender may be run beside this one
     aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     aside.replace(path)
 
@@ -180,11 +211,18 @@ def _train(plan: Plan, run: Run, seed: int, folder: Path) -> Json:
     ]
     began = time.monotonic()
     environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads)}
-    done = subprocess.run(arguments, env=environment, check=False, capture_output=True, text=True)
-    wall_s = _add_wall_time(folder, time.monotonic() - began)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise CorpusError(f"training ended with status {done.returncode}: {last}")
+    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        _, errors = process.communicate()
+    except BaseException:
+        process.terminate()  # it saves where it is
+        raise
+    finally:
+        process.wait()
+        wall_s = _add_wall_time(folder, time.monotonic() - began)
+    if process.returncode != 0:
+        last = (errors.strip().splitlines() or ["no message"])[-1]
+        raise CorpusError(f"training ended with status {process.returncode}: {last}")
     facts = load_checkpoint(folder / "checkpoint").config
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()]
     return {

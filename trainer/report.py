@@ -16,14 +16,9 @@ from matplotlib.figure import Figure
 Json = dict[str, Any]
 
 TEMPLATES = Path(__file__).parent / "templates"
-_COLUMNS: tuple[tuple[str, Callable[[Json], str]], ...] = (
+_Columns = tuple[tuple[str, Callable[[Json], str]], ...]
+_QUALITY: _Columns = (
     ("preset", lambda run: str(run["name"])),
-    ("architecture", lambda run: str(run["train"]["architecture"])),
-    ("parameters", lambda run: f"{run['train']['parameters']:,}"),
-    ("processor min", lambda run: f"{run['train']['seconds'] / 60:.1f}"),
-    ("wall min", lambda run: f"{run['train']['wall_s'] / 60:.1f}"),
-    ("tokens/s", lambda run: f"{run['train']['tokens'] / run['train']['seconds']:,.0f}"),
-    ("epochs", lambda run: f"{run['train']['tokens'] / run['train']['train_tokens']:.1f}"),
     ("train ppl", lambda run: _perplexity(run["scores"]["train"])),
     ("valid ppl", lambda run: _perplexity(run["scores"]["valid"])),
     ("test ppl", lambda run: _perplexity(run["scores"]["test"])),
@@ -33,25 +28,45 @@ _COLUMNS: tuple[tuple[str, Callable[[Json], str]], ...] = (
     ("test ppl + cache", lambda run: _perplexity(run["memory"]["cache"])),
     ("test ppl + dynamic", lambda run: _perplexity(run["memory"]["dynamic"])),
     ("test ppl + both", lambda run: _perplexity(run["memory"]["cache_and_dynamic"])),
-    ("decode tokens/s, 1 stream", lambda run: f"{run['decode']['1']:,.0f}"),
-    ("decode tokens/s, 64 streams", lambda run: f"{run['decode']['64']:,.0f}"),
 )
+_CLOSED: _Columns = (
+    ("unknown words in test", lambda run: f"{run['scores']['test']['oov_rate']:.2%}"),
+    ("test ppl without them", lambda run: f"{run['scores']['test']['word_perplexity_without_oov']:,.1f}"),
+)
+_COST: _Columns = (
+    ("preset", lambda run: str(run["name"])),
+    ("architecture", lambda run: str(run["train"]["architecture"])),
+    ("parameters", lambda run: f"{run['train']['parameters']:,}"),
+    ("processor min", lambda run: f"{run['train']['seconds'] / 60:.1f}"),
+    ("wall min", lambda run: f"{run['train']['wall_s'] / 60:.1f}"),
+    ("tokens/s", lambda run: f"{run['train']['tokens'] / run['train']['seconds']:,.0f}"),
+    ("epochs", lambda run: f"{run['train']['tokens'] / run['train']['train_tokens']:.1f}"),
+    ("writes tokens/s, 1 stream", lambda run: f"{run['decode']['1']:,.0f}"),
+    ("writes tokens/s, 64 streams", lambda run: f"{run['decode']['64']:,.0f}"),
+)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _NOVELTY = ("4", "6", "8", "10", "12")
 
 
 def write_report(title: str, results: Json, folder: Path) -> list[Path]:
-    """Write report.html, report.md and the curves into `folder`; return their paths."""
+    """Write report.html, report.md and their pictures into `folder`; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    curves = {"time": curves_svg(results, "seconds"), "tokens": curves_svg(results, "tokens")}
+    pictures = {
+        "bars": bars_svg(results),
+        "curves-time": curves_svg(results, "seconds"),
+        "curves-tokens": curves_svg(results, "tokens"),
+    }
     facts = {
         "title": title,
         "plan": results["plan"],
         "runs": results["runs"],
-        "main": main_table(results),
+        "quality": quality_table(results),
+        "cost": cost_table(results),
         "floors": floors_table(results),
         "novelty": novelty_table(results),
+        "summary": summary(results),
         "analysis": analysis(results),
-        "curves": curves,
+        "pictures": pictures,
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -61,25 +76,43 @@ def write_report(title: str, results: Json, folder: Path) -> list[Path]:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    written = {f"curves-{name}.svg": svg for name, svg in curves.items()}
+    written = {f"{name}.svg": svg for name, svg in pictures.items()}
     written |= {name: environment.get_template(name).render(facts) for name in ("report.md", "report.html")}
     for name, content in written.items():
         (folder / name).write_text(content, encoding="utf-8")
     return [folder / name for name in written]
 
 
-def main_table(results: Json) -> list[list[str]]:
-    """Return head and rows; a figure that is not there yet is a dash."""
-    rows = [[name for name, _ in _COLUMNS]]
-    for run in results["runs"]:
+def quality_table(results: Json) -> list[list[str]]:
+    """Return head and rows of how well each run predicts; the best on the test text first, those to come last."""
+    is_closed = any("oov_rate" in run.get("scores", {}).get("test", {}) for run in results["runs"])
+    return _table(_ranked(results), _QUALITY + (_CLOSED if is_closed else ()))
+
+
+def cost_table(results: Json) -> list[list[str]]:
+    """Return head and rows of what each run is and takes, in the same order."""
+    return _table(_ranked(results), _COST)
+
+
+def _table(runs: Sequence[Json], columns: _Columns) -> list[list[str]]:
+    """Fill the columns; a figure that is not there yet is a dash."""
+    rows = [[name for name, _ in columns]]
+    for run in runs:
         row = []
-        for _, cell in _COLUMNS:
+        for _, cell in columns:
             try:
                 row.append(cell(run))
             except KeyError:
                 row.append("–")
         rows.append(row)
     return rows
+
+
+def _ranked(results: Json) -> list[Json]:
+    def rank(run: Json) -> float:
+        return float(run["scores"]["test"]["bits_per_byte"]) if "scores" in run else float("inf")
+
+    return sorted(results["runs"], key=rank)
 
 
 def floors_table(results: Json) -> list[list[str]]:
@@ -114,40 +147,91 @@ def novelty_table(results: Json) -> list[list[str]]:
     return [head, *rows] if rows else []
 
 
-def analysis(results: Json) -> list[str]:
-    """Say what the figures say: who wins, how each fits, where the gap to the test text comes from, what is copied."""
-    runs = [run for run in results["runs"] if "scores" in run]
-    sentences = [f"{run['name']} failed: {run['failure']}" for run in results["runs"] if run.get("failure")]
-    if not runs:
-        return [*sentences, "No run has been measured yet."]
-    ranked = sorted(runs, key=lambda run: float(run["scores"]["test"]["bits_per_byte"]))
-    sentences.append(_ranking(ranked))
-    sentences += [_fitting(run) for run in ranked]
-    if results.get("floors"):
-        sentences += _floor_sentences(ranked[0], results["floors"])
-    sentences += [_memory_sentence(run) for run in ranked if "memory" in run]
-    sentences += [_copying(run) for run in ranked if "statistics" in run]
-    return sentences
+def summary(results: Json) -> list[str]:
+    """Say in two or three sentences who wins, by how much, and what is still missing."""
+    ranked = [run for run in _ranked(results) if "scores" in run]
+    return [*([_ranking(ranked)] if ranked else ["No run has been measured yet."]), *_missing(results["runs"])]
+
+
+def analysis(results: Json) -> dict[str, list[str]]:
+    """Say by subject what the figures say: how each run fits, the gap from validation to test, memory, copying."""
+    ranked = [run for run in _ranked(results) if "scores" in run]
+    subjects = {
+        "Fitting": [_fitting(run) for run in ranked],
+        "From validation to test": _gaps(ranked, results.get("floors")) if ranked else [],
+        "Memory at test time": [_memory_sentence(run) for run in ranked if "memory" in run],
+        "Copying": [_copying(run) for run in ranked if "statistics" in run],
+    }
+    return {subject: sentences for subject, sentences in subjects.items() if sentences}
+
+
+def bars_svg(results: Json) -> str:
+    """Draw what each run and each floor needs for the test text, as SVG."""
+    bars = [
+        (run["name"], run["scores"]["test"]["bits_per_byte"], _colour(results, run["name"]))
+        for run in results["runs"]
+        if "scores" in run
+    ]
+    bars += [
+        (name, floor["bits_per_byte"], "#bbb") for name, floor in results.get("floors", {}).get("test", {}).items()
+    ]
+    bars.sort(key=lambda bar: -float(bar[1]))
+    figure = Figure(figsize=(7.5, 0.6 + 0.35 * max(1, len(bars))), layout="constrained")
+    axes = figure.subplots()
+    names, values, colours = zip(*bars, strict=True) if bars else ((), (), ())
+    labels = axes.barh(names, values, color=colours)
+    axes.bar_label(labels, fmt="%.3f", padding=3)
+    axes.margins(x=0.1)
+    axes.set_xlabel("bits for each byte of test text: shorter is better")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
 
 
 def curves_svg(results: Json, axis: str) -> str:
     """Draw validation bits a byte over processor minutes ("seconds") or tokens, as SVG."""
-    with mpl.rc_context({"svg.hashsalt": "fablewright", "font.size": 10, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7.5, 4), layout="constrained")
-        axes = figure.subplots()
-        for run in results["runs"]:
-            history = run.get("train", {}).get("history", [])
-            scale = 60 if axis == "seconds" else 1e6
-            x = [point[axis] / scale for point in history]
-            axes.plot(x, [point["valid_bits_per_byte"] for point in history], marker=".", label=run["name"])
-        axes.set_xlabel("processor minutes a thread" if axis == "seconds" else "million tokens read")
-        axes.set_ylabel("validation, bits a byte")
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-        content = io.StringIO()
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.subplots()
+    points = []
+    for run in results["runs"]:
+        history = run.get("train", {}).get("history", [])
+        scale = 60 if axis == "seconds" else 1e6
+        x, y = [point[axis] / scale for point in history], [point["valid_bits_per_byte"] for point in history]
+        if history:
+            axes.plot(x, y, marker=".", label=run["name"], color=_colour(results, run["name"]))
+            points += y
+    if points:  # the first validations of a run are so high that nothing else could be told apart beside them
+        axes.set_ylim(min(points) - 0.05, min(max(points), 2 * min(points)) + 0.05)
+        axes.legend()
+    axes.set_xlabel("processor minutes a thread" if axis == "seconds" else "million tokens read")
+    axes.set_ylabel("validation, bits a byte")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    content = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "fablewright", "svg.fonttype": "none"}):
         figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue()[content.getvalue().index("<svg") :]
+
+
+def _colour(results: Json, name: str) -> str:
+    """One colour a run, the same in every picture (Okabe and Ito 2008: told apart by the colour-blind too)."""
+    names = [run["name"] for run in results["runs"]]
+    return _COLOURS[names.index(name) % len(_COLOURS)]
+
+
+def _missing(runs: Sequence[Json]) -> list[str]:
+    sentences = [f"{run['name']} failed: {run['failure']['message']}." for run in runs if "failure" in run]
+    rest = [run for run in runs if "failure" not in run and "scores" not in run]
+    for status, names in (
+        ("not run yet", [run["name"] for run in rest if "train" not in run]),
+        ("trained, but not measured yet", [run["name"] for run in rest if "train" in run]),
+    ):
+        if names:
+            sentences.append(f"{status.capitalize()}: {', '.join(names)}.")
+    return sentences
 
 
 def _ranking(ranked: Sequence[Json]) -> str:
@@ -184,22 +268,45 @@ def _fitting(run: Json) -> str:
     )
 
 
+def _gaps(ranked: Sequence[Json], floors: Json | None) -> list[str]:
+    """Where the gap from validation to test comes from: longer words, harder books, or what was fitted."""
+    best = ranked[0]
+    sentences = [
+        f"{run['name']}: word perplexity {_perplexity(run['scores']['valid'])} on validation and "
+        f"{_perplexity(run['scores']['test'])} on test text, {_gap(run):+.3f} bits a byte."
+        for run in ranked
+    ]
+    lengths = [best["scores"][part]["bytes"] / best["scores"][part]["words"] for part in ("valid", "test")]
+    sentences.append(
+        f"A word of the validation books, with the space after it, has {lengths[0]:.2f} bytes and one of the test "
+        f"books {lengths[1]:.2f}: that alone, at equal bits a byte, would make {best['name']}'s perplexity of "
+        f"{_perplexity(best['scores']['valid'])} into "
+        f"{best['scores']['valid']['word_perplexity'] ** (lengths[1] / lengths[0]):,.1f}."
+    )
+    return [*sentences, *(_floor_sentences(best, floors) if floors else [])]
+
+
+def _gap(run: Json) -> float:
+    return float(run["scores"]["test"]["bits_per_byte"] - run["scores"]["valid"]["bits_per_byte"])
+
+
 def _floor_sentences(best: Json, floors: Json) -> list[str]:
     name, floor = min(floors["test"].items(), key=lambda item: float(item[1]["bits_per_byte"]))
     ahead = floor["bits_per_byte"] - best["scores"]["test"]["bits_per_byte"]
-    gap = best["scores"]["test"]["bits_per_byte"] - best["scores"]["valid"]["bits_per_byte"]
+    gap = _gap(best)
     floor_gap = floor["bits_per_byte"] - floors["valid"][name]["bits_per_byte"]
     cause = (
         "a method that chose nothing on the validation books shows a like gap, so it lies in the books"
         if abs(gap - floor_gap) < 0.02
-        else "more than the books themselves explain: something was fitted to the validation books"
+        else "more than the books themselves explain: something was fitted to the validation books, or the test books "
+        "lie farther from what it can carry over"
         if gap > floor_gap
         else "less than the books themselves would make it"
     )
     return [
-        f"The best of the simple methods, {name}, needs {floor['bits_per_byte']:.3f} bits a byte of test text; "
+        f"The same way {name}, which was never tuned on anything, goes {floor_gap:+.3f} bits a byte: {cause}.",
+        f"{name} is the best of the simple methods with {floor['bits_per_byte']:.3f} bits a byte of test text; "
         f"{best['name']} is {abs(ahead):.3f} {'below' if ahead > 0 else 'above'} it.",
-        f"From validation to test {best['name']} goes {gap:+.3f} bits a byte and {name} {floor_gap:+.3f}: {cause}.",
     ]
 
 

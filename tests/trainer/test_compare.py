@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from argparse import Namespace
 from pathlib import Path
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.timeout(600)  # each training is a process of its own
 PLAN = """
 title = "Two <small> contenders"
 out = "{folder}/out"
+work = "{folder}/work"
 corpus = "{folder}/books"
 valid = "{folder}/valid.txt"
 test = "{folder}/test.txt"
@@ -61,7 +63,7 @@ def plan_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def out(plan_path: Path) -> Path:
-    assert compare(Namespace(plan=plan_path, report_only=False)) == 1  # one contender failed
+    assert compare(Namespace(plan=plan_path, report_only=False, only=None)) == 1  # one contender failed
     return plan_path.parent / "out"
 
 
@@ -83,23 +85,24 @@ def test_every_stage_leaves_its_figures(out: Path) -> None:
 
 
 def test_a_failing_contender_is_named_and_loses_nothing(out: Path) -> None:
-    assert not (out / "broken" / "stages").exists()
+    assert [path.stem for path in (out / "broken" / "stages").iterdir()] == ["failure"]
     report = (out / "report.md").read_text()
     assert re.search(r"broken failed: .*invalid choice: 'telepathy'", report)
 
 
 def test_a_second_run_does_only_what_is_missing(plan_path: Path, out: Path) -> None:
-    weights = (out / "small" / "checkpoint" / "model.safetensors").stat().st_mtime_ns
+    weights = out.parent / "work" / "small" / "checkpoint" / "model.safetensors"
+    written = weights.stat().st_mtime_ns
     before = stage(out, "small", "scores")
     (out / "small" / "stages" / "scores.json").unlink()
-    compare(Namespace(plan=plan_path, report_only=False))
+    compare(Namespace(plan=plan_path, report_only=False, only=None))
     assert stage(out, "small", "scores") == before
-    assert (out / "small" / "checkpoint" / "model.safetensors").stat().st_mtime_ns == weights
+    assert weights.stat().st_mtime_ns == written
 
 
 def test_the_report_is_one_file_that_loads_nothing(out: Path) -> None:
     html = (out / "report.html").read_text()
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 3
     assert "Two &lt;small&gt; contenders" in html
     assert "The fox &amp; the" in html
     links = re.findall(r'(?:src|href)="([^"#][^"]*)"', html)
@@ -111,17 +114,58 @@ def test_the_report_is_one_file_that_loads_nothing(out: Path) -> None:
 def test_the_reports_tables_hold_every_run(out: Path) -> None:
     lines = (out / "report.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
-    [small] = [row for row in rows if row[:2] == ["small", "awd_lstm"]]
-    assert f"{stage(out, 'small', 'scores')['test']['bits_per_byte']:.3f}" in small
+    quality, cost = [row for row in rows if row[0] == "small"][:2]
+    assert f"{stage(out, 'small', 'scores')['test']['bits_per_byte']:.3f}" in quality
+    assert cost[1] == "awd_lstm"
     assert {"small", "textbook", "broken", "human", "xz, primed"} <= {row[0] for row in rows}
 
 
 def test_a_report_can_be_written_from_what_is_there(plan_path: Path, out: Path) -> None:
     (out / "report.md").unlink()
     (out / "textbook" / "stages" / "memory.json").rename(out / "kept")
-    assert compare(Namespace(plan=plan_path, report_only=True)) == 0
+    assert compare(Namespace(plan=plan_path, report_only=True, only=None)) == 0
     (out / "kept").rename(out / "textbook" / "stages" / "memory.json")
     assert "–" in (out / "report.md").read_text()
+
+
+def test_the_figures_alone_give_the_report_again(plan_path: Path, out: Path, tmp_path: Path) -> None:
+    """A clone has neither the books nor the weights, and some contenders were never run."""
+    shutil.copytree(out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "textbook")
+    (tmp_path / "out" / "small" / "stages" / "scores.json").unlink()
+    plan = tmp_path / "PLAN.toml"
+    plan.write_text(plan_path.read_text().replace(str(plan_path.parent), str(tmp_path)))
+    assert compare(Namespace(plan=plan, report_only=True, only=None)) == 0
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "Not run yet: textbook." in report
+    assert "Trained, but not measured yet: small." in report
+    assert "broken failed:" in report
+    assert sum(path.stat().st_size for path in out.rglob("*.json")) < 50_000
+
+
+def test_one_contender_can_be_run_alone(plan_path: Path, out: Path) -> None:
+    (out / "small" / "stages" / "decode.json").unlink()
+    (out / "textbook" / "stages" / "decode.json").rename(out / "kept")
+    compare(Namespace(plan=plan_path, report_only=False, only=["small"]))
+    assert (out / "small" / "stages" / "decode.json").exists()
+    assert not (out / "textbook" / "stages" / "decode.json").exists()
+    (out / "kept").rename(out / "textbook" / "stages" / "decode.json")
+
+
+@pytest.mark.parametrize(
+    ("old", "only", "message"),
+    [
+        ("/valid.txt", None, "expected a text file or a folder of them, found nothing: .*nowhere.txt"),
+        ("", ["quick"], "--only must name runs of the plan, which has small, textbook, broken; got quick"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(
+    plan_path: Path, tmp_path: Path, old: str, only: list[str] | None, message: str
+) -> None:
+    path = tmp_path / "PLAN.toml"
+    path.write_text(plan_path.read_text().replace(old, "/nowhere.txt") if old else plan_path.read_text())
+    with pytest.raises(ConfigError, match=message):
+        compare(Namespace(plan=path, report_only=False, only=only))
 
 
 def test_a_damaged_stage_is_named(plan_path: Path, out: Path) -> None:
@@ -129,7 +173,7 @@ def test_a_damaged_stage_is_named(plan_path: Path, out: Path) -> None:
     whole = path.read_text()
     path.write_text("{")
     with pytest.raises(Exception, match=r"decode\.json: not valid JSON"):
-        collect(read_plan(plan_path), {})
+        collect(read_plan(plan_path))
     path.write_text(whole)
 
 
@@ -143,7 +187,6 @@ def test_a_damaged_stage_is_named(plan_path: Path, out: Path) -> None:
         ),
         ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
         ("minutes = 1", "minutes = 0", "minutes: input should be greater than 0"),
-        ("/valid.txt", "/nowhere.txt", "expected a text file or a folder of them, found nothing: .*nowhere.txt"),
         ("title =", "title", "not valid TOML"),
     ],
 )
