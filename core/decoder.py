@@ -44,6 +44,7 @@ class Decoder:
         slots: int = 1,
         max_rows: int = 1,
         threads: int | None = None,
+        unwritable_ids: Sequence[int] = (),
     ) -> None:
         threads = threads or torch.get_num_threads()
         self.max_rows = max_rows
@@ -54,6 +55,7 @@ class Decoder:
             padded = tuple(_round_up(width, _VECTOR * threads) for width in self.widths)
             self._output_bias = torch.full((self.padded_vocab_size,), -torch.inf)
             self._output_bias[: self.vocab_size] = weights.output_bias.detach()
+            self._output_bias[list(unwritable_ids)] = -torch.inf
             output_weight = _pad(weights.output_weight.detach().float(), self.padded_vocab_size, padded[-1])
             self._output = _build_linear(output_weight, precision, max_rows)
             inputs = (weights.embedding.shape[1], *padded[:-1])

@@ -161,6 +161,7 @@ class Engine:
             slots=settings.slots,
             max_rows=min(settings.batch, settings.slots),
             threads=self._threads,
+            unwritable_ids=self.tokenizer.unwritable_ids,
         )
         self._state_size = decoder.state_size
         return decoder

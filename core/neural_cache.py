@@ -38,5 +38,7 @@ class NeuralCache:
             weights = np.exp(FLATNESS * (alike - alike.max()))
             probabilities = np.exp(logits - logits.max())
             probabilities *= (1 - self._strength) / probabilities.sum()
-            np.add.at(probabilities, self._next[:count], self._strength * weights / weights.sum())
+            remembered = self._next[:count]
+            np.add.at(probabilities, remembered, self._strength * weights / weights.sum())
+            probabilities[remembered[np.isneginf(logits[remembered])]] = 0  # read, never to be written
             np.log(probabilities, out=logits)

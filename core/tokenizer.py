@@ -180,6 +180,11 @@ class Tokenizer:
         """The ids whose text begins with a space."""
         return [id for id, data in enumerate(self._bytes) if data.startswith(b" ")]
 
+    @property
+    def unwritable_ids(self) -> list[int]:
+        """The ids that a model may read but never write: `<unk>`, where a closed vocabulary has need of it."""
+        return [] if self.is_lossless else [self.unknown_id]
+
     def piece(self, id: int) -> str:
         """One id as people read it: its text, `<document>`, or `<0xE2>` for a lone byte."""
         return str(self._processor.id_to_piece(id)).replace("\u2581", " ")

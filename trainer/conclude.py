@@ -44,7 +44,7 @@ def sample(checkpoint: Checkpoint) -> str | None:
 
 
 def _continuation(model: Any, tokenizer: Tokenizer) -> str:
-    decoder = Decoder(model.recurrent_weights())
+    decoder = Decoder(model.recurrent_weights(), unwritable_ids=tokenizer.unwritable_ids)
     ids: list[int] = []
     for id in generate_plain(decoder, [tokenizer.document_id, *tokenizer.encode(_PROMPT)], _SAMPLING):
         if id == tokenizer.document_id:

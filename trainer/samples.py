@@ -71,7 +71,10 @@ def write_samples(
     ids = [[tokenizer.document_id, *tokenizer.encode(prompt)] for prompt in prompts]
     starts = [len(row) for row in ids]
     rows = [row[:-1] for row in ids]
-    steps: _Steps = _ModelSteps(model, rows) if precision is None else _DecoderSteps(model, rows, precision)
+    banned = tokenizer.unwritable_ids
+    steps: _Steps = (
+        _ModelSteps(model, rows, banned) if precision is None else _DecoderSteps(model, rows, precision, banned)
+    )
     last = [row[-1] for row in ids]
     sampler = Sampler(steps.padded_vocab_size, len(ids))
     nats = torch.zeros(len(ids), dtype=torch.float64)
@@ -131,8 +134,9 @@ class _Steps(Protocol):
 
 
 class _ModelSteps:
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], unwritable_ids: Sequence[int]) -> None:
         self._model = model
+        self._unwritable_ids = list(unwritable_ids)
         self._device = model.output_bias.device
         self.padded_vocab_size = -(-len(model.output_bias) // BLOCK) * BLOCK
         states = []
@@ -147,13 +151,22 @@ class _ModelSteps:
         """See _Steps."""
         hidden, self._state = self._model.hidden(torch.tensor([ids], device=self._device), self._state)
         logits = functional.linear(hidden.output[0], self._model.output_weight, self._model.output_bias).float().cpu()
+        logits[:, self._unwritable_ids] = -torch.inf
         return functional.pad(logits, (0, self.padded_vocab_size - logits.shape[1]), value=-torch.inf)
 
 
 class _DecoderSteps:
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], precision: Precision) -> None:
+    def __init__(
+        self, model: Any, prompts: Sequence[Sequence[int]], precision: Precision, unwritable_ids: Sequence[int]
+    ) -> None:
         count = len(prompts)
-        self._decoder = Decoder(model.recurrent_weights(), precision=precision, slots=count, max_rows=count)
+        self._decoder = Decoder(
+            model.recurrent_weights(),
+            precision=precision,
+            slots=count,
+            max_rows=count,
+            unwritable_ids=unwritable_ids,
+        )
         self.padded_vocab_size = self._decoder.padded_vocab_size
         for position in range(max(map(len, prompts))):
             slots = [slot for slot, ids in enumerate(prompts) if position < len(ids)]

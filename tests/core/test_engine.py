@@ -6,15 +6,18 @@ import copy
 import dataclasses
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from core.checkpoint import Checkpoint
+from core.checkpoint import Checkpoint, CheckpointConfig
 from core.decoder import Decoder, Precision
 from core.engine import Engine, EngineSettings
 from core.errors import BusyError, ClosedError, GenerationError, InputError
 from core.generation import Generation
+from core.models import build_model
 from core.requests import (
     Event,
     Finished,
@@ -27,6 +30,8 @@ from core.requests import (
     sampling_params,
 )
 from core.sampling import generate_plain
+from core.tokenizer import Tokenizer
+from tests.tiny import TEXT
 
 SMALL = EngineSettings(slots=4, batch=3, queue=2, prefill_chunk=4, threads=1, state_cache_mb=1, shutdown_grace_s=5.0)
 PROMPT = "Once upon a time there was"
@@ -370,3 +375,22 @@ async def test_after_the_grace_period_streams_end_with_a_reason(tiny: Checkpoint
         await asyncio.sleep(0.05)
         await engine.close(0.05)
         assert [end.reason for _, end in await asyncio.gather(*readers)] == ["shutdown"] * 5
+
+
+@pytest.mark.parametrize("asked", [{"temperature": 0.0}, {"temperature": 1.0}, {"cache_strength": 0.9}])
+async def test_a_closed_vocabulary_never_writes_what_stands_for_unknown_words(asked: dict[str, Any]) -> None:
+    """This model thinks of nothing but `<unk>`, and has read it in the prompt."""
+    torch.manual_seed(1)
+    tokenizer = Tokenizer.train([TEXT], vocab_size=150, kind="word")
+    sizes = {"vocab_size": tokenizer.vocab_size, "document_id": tokenizer.document_id, "embedding_size": 8}
+    model = build_model("lstm", sizes | {"hidden_size": 8, "layers": 1, "dropout": 0.0}).eval()
+    model.output_bias.data[tokenizer.unknown_id] = 20.0
+    config = CheckpointConfig(architecture="lstm", model=sizes)
+    checkpoint = Checkpoint(name="words", path=Path(), model=model, tokenizer=tokenizer, config=config)
+    prompt = "the donkey and the xylophone and the dragon"
+    assert tokenizer.unknown_id in tokenizer.encode(prompt)
+    async with Engine(checkpoint, SMALL) as engine:
+        text, finished = await read(engine.generate(request(prompt, max_tokens=40, **asked)))
+    assert finished.completion_tokens > 0
+    assert text
+    assert "<unk>" not in text

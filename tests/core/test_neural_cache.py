@@ -38,8 +38,10 @@ def test_only_the_last_tokens_are_remembered() -> None:
         assert probabilities(cache, WINDOW + 1, EAST).tolist() == [0, 1, 0, 0]
 
 
-def test_what_cannot_be_drawn_stays_impossible() -> None:
+@pytest.mark.parametrize("remembered", [0, 1])
+def test_what_cannot_be_drawn_stays_impossible(remembered: int) -> None:
     cache, logits = NeuralCache(2, 0.3), np.array([0.0, -np.inf], np.float32)
-    cache.record(0, EAST, 0)
+    cache.record(0, EAST, remembered)
     cache.mix(1, EAST, logits)
     assert logits[1] == -np.inf
+    assert np.isfinite(logits[0])

@@ -7,9 +7,12 @@ import torch
 from torch.nn import functional
 
 from core.checkpoint import Checkpoint, load_checkpoint
+from core.decoder import Precision
 from core.errors import CorpusError
+from core.models import build_model
 from core.requests import SamplingDefaults, sampling_params
 from core.sampling import BLOCK, Draw, Sampler, uniform
+from core.tokenizer import Tokenizer
 from tests.tiny import TEXT, make_tiny_checkpoint
 from trainer.choose_sampling import choose, table
 from trainer.samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
@@ -98,3 +101,14 @@ def test_the_setting_closest_to_human_text_comes_first(tiny: Checkpoint) -> None
     lines = table(human, choices).splitlines()
     assert len(lines) == 2 + 3 + 1
     assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("precision", [None, "int8"])
+def test_what_stands_for_unknown_words_is_never_written(precision: Precision | None) -> None:
+    tokenizer = Tokenizer.train([TEXT], vocab_size=150, kind="word")
+    sizes = {"vocab_size": tokenizer.vocab_size, "document_id": tokenizer.document_id, "embedding_size": 8}
+    model = build_model("lstm", sizes | {"hidden_size": 8, "layers": 1, "dropout": 0.0})
+    model.output_bias.data[tokenizer.unknown_id] = 20.0
+    [sample] = write_samples(model, tokenizer, ["the dragon"], [sampling_params(PARAMS, seed=1)], precision=precision)
+    assert sample.text
+    assert "<unk>" not in sample.text
