@@ -73,7 +73,7 @@ class Completions:
         """Send the prompt first where it was asked back."""
         if not self._echo:
             return None
-        logprobs = self._logprobs(choice.prompt_logprobs, 0)
+        logprobs = self._logprobs(choice.prompt_logprobs, 0, is_prompt=True)
         return self._answer(bodies.CompletionChoice(text=choice.prompt, index=choice.index, logprobs=logprobs))
 
     def chunk(self, piece: Piece) -> BaseModel:
@@ -98,7 +98,9 @@ class Completions:
                 text=choice.prompt + choice.text if self._echo else choice.text,
                 index=choice.index,
                 logprobs=self._logprobs(
-                    [*choice.prompt_logprobs, *choice.logprobs], 0 if self._echo else len(choice.prompt)
+                    [*choice.prompt_logprobs, *choice.logprobs],
+                    0 if self._echo else len(choice.prompt),
+                    is_prompt=bool(choice.prompt_logprobs),
                 ),
                 finish_reason=choice.reason,
                 seed=choice.seed,
@@ -110,13 +112,15 @@ class Completions:
     def _answer(self, choice: bodies.CompletionChoice) -> BaseModel:
         return bodies.Completion(id=self._id, model=self._model, created=self._created, choices=[choice])
 
-    def _logprobs(self, tokens: Sequence[TokenLogprob], at: int) -> bodies.CompletionLogprobs | None:
+    def _logprobs(
+        self, tokens: Sequence[TokenLogprob], at: int, *, is_prompt: bool = False
+    ) -> bodies.CompletionLogprobs | None:
         """Return tokens in step; `at` is where they begin, in characters from the beginning of the prompt."""
         if not self._with_logprobs:
             return None
         offsets = [at + before for before in accumulate((len(token.text) for token in tokens), initial=0)]
         # As in the original, nothing is said of a prompt's first token: what it follows is not part of the text.
-        known = [at + index > 0 for index in range(len(tokens))]
+        known = [index > 0 or not is_prompt for index in range(len(tokens))]
         return bodies.CompletionLogprobs(
             tokens=[token.text for token in tokens],
             token_logprobs=[token.logprob if is_known else None for token, is_known in zip(tokens, known, strict=True)],

@@ -188,6 +188,12 @@ async def test_echo_with_logprobs_scores_the_prompt_as_well(client: openai.Async
     assert streamed[-1].choices[0].finish_reason == "length"
 
 
+async def test_every_word_of_a_story_without_a_prompt_has_its_log_probability(client: openai.AsyncOpenAI) -> None:
+    answer = await client.completions.create(model="tiny", prompt="", max_tokens=6, seed=1, logprobs=1)
+    assert answer.choices[0].logprobs is not None
+    assert all(logprob is not None for logprob in answer.choices[0].logprobs.token_logprobs or [None])
+
+
 async def test_our_own_settings_travel_in_the_extra_body(client: openai.AsyncOpenAI, site: Site) -> None:
     extra = {"top_k": 5, "min_p": 0.01, "repetition_penalty": 1.3}
     answer = await client.completions.create(model="tiny", prompt=PROMPT, max_tokens=20, seed=1, extra_body=extra)

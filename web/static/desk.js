@@ -49,6 +49,7 @@ export class Desk {
   /** Put a story on the desk; the one that lay there is saved first. */
   async show({ meta, nodes, isNew = false }) {
     await this.putAway();
+    this.save(); // what was typed while it was being put away
     await this.replace({ meta, nodes, isNew });
   }
 

@@ -142,6 +142,7 @@ async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
     await write(desk, "The first story.")
     await desk.get_by_role("button", name="Story", exact=True).click()
     await desk.get_by_role("button", name="New story").click()
+    await expect(desk.locator("#page")).to_have_text("")
     await write(desk, "The second story.")
     await desk.get_by_role("link", name="Shelf").click()
     titles = desk.locator(".shelf .title")
