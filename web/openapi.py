@@ -8,7 +8,7 @@ from aiohttp.web import Request, Response, RouteDef, get, json_response
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from . import account, checkpoints, health, stories
+from . import account, checkpoints, health, report, stories
 from . import openai_bodies as openai
 
 _PLACE = "#/components/schemas/{model}"
@@ -39,6 +39,7 @@ class Operation:
     body: type[BaseModel] | None = None
     answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
     streams: bool = False  # may answer with server-sent events
+    media: str = "application/json"  # of an answer that has no model
     is_open: bool = False  # needs no key even where keys are required
 
 
@@ -125,6 +126,15 @@ OPERATIONS: Sequence[Operation] = (
         answers={200: checkpoints.CheckpointDetails},
     ),
     Operation(
+        method="get",
+        path="/api/report",
+        summary="Return the comparison of recipes, in Markdown",
+        answers={200: report.ReportView},
+    ),
+    Operation(
+        method="get", path="/api/report/{drawing}", summary="Return a drawing of the comparison", media="image/svg+xml"
+    ),
+    Operation(
         method="post",
         path="/api/copied",
         summary="Find what of a text stands word for word in the training books",
@@ -206,7 +216,7 @@ def _operation(operation: Operation, names: _Names) -> dict[str, Any]:
         "security": [] if operation.is_open else [{}, {"visitor": []}, {"key": []}],
     }
     if not operation.answers:
-        described["responses"]["200"] = {"description": "Done", "content": {"application/json": {"schema": {}}}}
+        described["responses"]["200"] = {"description": "Done", "content": {operation.media: {"schema": {}}}}
     if operation.body:
         schema = names[operation.body, "validation"]
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

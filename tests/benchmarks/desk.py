@@ -1,9 +1,9 @@
-"""The page in a real Chromium: what a first visit transfers, how soon the first text stands there, how long frames take.
+"""The page in a real Chromium: what a first visit transfers, how soon the first text stands, how long frames take.
 
-First text: from the key press (Ctrl+Enter, the event's own time stamp) to the frame that shows the first new words, each
-time on an empty story with another seed. Frames: 200 tokens a second stream into a story of many words while keys are
-typed and the wheel is turned; from Chromium's trace, the time between two frames that the page's main thread gives to
-the compositor, and the thread's longest task. Browser, server and this script share the machine.
+First text: from the key press (Ctrl+Enter, the event's own time stamp) to the frame that shows the first new words, the
+page set as it is for a new visitor. Frames: 200 tokens a second stream into a story while keys are typed and the wheel
+is turned; from Chromium's trace, the time between two frames that the page's main thread gives to the compositor, and
+the thread's longest task. Browser, server and this script share the machine.
 """
 
 import argparse
@@ -90,7 +90,7 @@ async def first_text_ms(browser: Browser, url: str, repeats: int) -> list[float]
     return times
 
 
-async def frames(browser: Browser, url: str, paragraphs: int) -> dict[str, float]:
+async def frames(browser: Browser, url: str, paragraphs: int) -> dict[str, Any]:
     """Frames and tasks of the main thread, in milliseconds, while the model writes and a writer types and scrolls."""
     async with desk(browser, url, script=AT_PACE, max_tokens=TOKENS) as page:
         story = "\n\n".join([PARAGRAPH] * paragraphs)
@@ -107,9 +107,9 @@ async def frames(browser: Browser, url: str, paragraphs: int) -> dict[str, float
             await page.keyboard.type("a quiet word "[number % 13])
             await page.mouse.wheel(0, 120 if number % 20 < 10 else -120)
             await asyncio.sleep(0.05)
+        rate = await page.locator("#progress").inner_text()
         is_live = await page.evaluate("() => document.querySelector('#page').getAttribute('aria-busy') === 'true'")
         trace = json.loads(await browser.stop_tracing())["traceEvents"]
-        rate = await page.locator("#progress").inner_text()
         await finished(page)
     assert is_live, "the stream ended before the writer did"
     mark = next(event for event in trace if event["name"] == "bench")
@@ -117,8 +117,13 @@ async def frames(browser: Browser, url: str, paragraphs: int) -> dict[str, float
     begun = sorted(event["ts"] for event in mine if event["name"] == "Commit")
     gaps = [(after - before) / 1e3 for before, after in pairwise(begun)]
     tasks = [event["dur"] / 1e3 for event in mine if event["name"].endswith("RunTask") and "dur" in event]
-    assert f"{PACE} tokens/s" in rate or True, rate
-    return {"frames": len(gaps), "median": statistics.median(gaps), "longest": max(gaps), "task": max(tasks)}
+    return {
+        "frames": len(gaps),
+        "median": statistics.median(gaps),
+        "longest": max(gaps),
+        "task": max(tasks),
+        "rate": rate,
+    }
 
 
 async def measure(checkpoint: Path, repeats: int) -> None:
@@ -133,7 +138,14 @@ async def measure(checkpoint: Path, repeats: int) -> None:
             for paragraphs in (1, 50, 250):
                 got = await frames(browser, url, paragraphs)
                 words = paragraphs * len(PARAGRAPH.split())
-                rows.append([f"{words:,} words", got["frames"], got["median"], got["longest"], got["task"]])
+                seen = [
+                    got["frames"],
+                    got["median"],
+                    got["longest"],
+                    got["task"],
+                    got["rate"].removeprefix("writing · "),
+                ]
+                rows.append([f"{words:,} words", *seen])
             version = browser.version
             await browser.close()
     heading(f"desk: {checkpoint.name}, Chromium {version}")
@@ -143,7 +155,8 @@ async def measure(checkpoint: Path, repeats: int) -> None:
     row: list[Cell] = [f"{len(times)} times (bar: 300)", statistics.median(times), percentile, max(times)]
     table(("first text, ms", "p50", "p95", "longest"), [row])
     print()
-    table(("200 tokens/s into, ms (bar: 50)", "frames", "median frame", "longest frame", "longest task"), rows)
+    head = ("writing into, ms (bar: 50)", "frames", "median frame", "longest frame", "longest task", "the page says")
+    table(head, rows)
 
 
 def main() -> None:

@@ -1,6 +1,9 @@
-/** Model cards are Markdown: the little of it that they use, built as elements, so that nothing in a card can be markup. */
+/** Model cards and reports are Markdown: the little of it that they use, built as elements, so that nothing in them can be markup. */
 
 import { h } from "./dom.js";
+
+/** A drawing that lies beside the report; nothing else is ever loaded. */
+const drawing = /^!\[([^\]]*)\]\(([\w-]+\.svg)\)$/;
 
 /** @param {string} source @returns {HTMLElement[]} */
 export function fromMarkdown(source) {
@@ -11,9 +14,11 @@ export function fromMarkdown(source) {
     const heading = /^(#{1,6})\s+(.*)/.exec(line);
     if (heading) blocks.push(h(heading[1].length < 2 ? "h3" : "h4", {}, ...inline(heading[2])));
     else if (line.startsWith("```")) blocks.push(h("pre", {}, take(lines, (one) => !one.startsWith("```"), true).join("\n")));
+    else if (line.startsWith(">")) blocks.push(h("blockquote", {}, ...fromMarkdown(quoted([line, ...take(lines, (one) => one.startsWith(">"))]))));
+    else if (drawing.test(line)) blocks.push(h("img", { src: `/api/report/${drawing.exec(line)[2]}`, alt: drawing.exec(line)[1] }));
     else if (line.startsWith("|")) blocks.push(table([line, ...take(lines, (one) => one.startsWith("|"))]));
     else if (/^[-*]\s/.test(line)) blocks.push(list([line, ...take(lines, (one) => /^([-*]\s|\s{2,}\S)/.test(one))]));
-    else if (line.trim()) blocks.push(h("p", {}, ...inline([line, ...take(lines, (one) => /^[^#|`\s-]/.test(one))].join(" "))));
+    else if (line.trim()) blocks.push(h("p", {}, ...inline([line, ...take(lines, (one) => /^[^#|`\s>!-]/.test(one))].join(" "))));
   }
   return blocks;
 }
@@ -24,6 +29,10 @@ function take(lines, fits, andOne = false) {
   while (lines.length && fits(lines[0])) taken.push(lines.shift());
   if (andOne) lines.shift();
   return taken;
+}
+
+function quoted(lines) {
+  return lines.map((line) => line.replace(/^> ?/, "")).join("\n");
 }
 
 function list(lines) {

@@ -40,7 +40,16 @@ export async function showModels(root, parts) {
   draw();
   const comparison = h("section", { class: "comparison", "aria-label": "Side by side" });
   renderComparison(comparison, models, parts);
-  root.replaceChildren(title, cards, comparison);
+  const report = h("section", { class: "report", "aria-label": "Comparison of recipes" });
+  root.replaceChildren(title, cards, comparison, report);
+  await showReport(report);
+}
+
+/** How recipes of training compare, where the server has a report that says it. */
+async function showReport(root) {
+  const { markdown } = await api("GET", "/api/report").catch(() => ({ markdown: null }));
+  if (!markdown) return;
+  root.append(h("h2", {}, "Recipes compared"), h("details", {}, h("summary", {}, "The report"), ...fromMarkdown(markdown)));
 }
 
 function card(model, desk, redraw) {

@@ -63,13 +63,32 @@ def checkpoints(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison of two recipes, one of which has not run yet, as the trainer writes it."""
+    from trainer.report import write_report
+
+    folder = tmp_path_factory.mktemp("report")
+    history = [{"seconds": 60.0 * n, "tokens": 1000 * n, "valid_bits_per_byte": 4.0 / n} for n in (1, 2, 3)]
+    figures = {"architecture": "lstm", "parameters": 1000, "seconds": 180.0, "wall_s": 200.0, "tokens": 3000}
+    train = figures | {"train_tokens": 900, "history": history, "command": "python -m trainer train <book> & co"}
+    samples = {"0.8": [" and the <b>fox</b> said:\n\n- Yes."]}
+    plan = {"corpus": "book", "minutes": 3.0, "threads": 1, "prompts": ["Once"], "passage_words": 9, "prompt_words": 5}
+    runs = [{"name": "fast", "failure": None, "train": train, "samples": samples}, {"name": "slow", "failure": None}]
+    write_report("Three minutes a recipe", {"plan": plan, "runs": runs}, folder)
+    return folder / "report.md"
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server(chromium: str, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def server(
+    chromium: str, checkpoints: Path, report: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
     """The address of `python -m web serve`, as a visitor meets it."""
     folder = tmp_path_factory.mktemp("server")
     models = {
         "FABLEWRIGHT_CHECKPOINT__FOLDERS": json.dumps([str(checkpoints)]),
         "FABLEWRIGHT_CHECKPOINT__NAME": "donkey",
+        "FABLEWRIGHT_WEB__REPORT": str(report),
     }
     if "DESK_PICTURES" in os.environ:
         models = {}  # pictures are taken with the model that ships

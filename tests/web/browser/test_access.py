@@ -68,6 +68,7 @@ async def test_axe_finds_nothing_on_any_view(
     await check(page, "the shelf")
     await page.get_by_role("link", name="Models").click()
     await page.get_by_text("Its card").first.click()
+    await page.get_by_text("The report").click()
     await check(page, "the models")
     await page.goto(link)
     await expect(page.locator("article")).to_be_visible()

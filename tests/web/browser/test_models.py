@@ -16,6 +16,22 @@ async def test_every_model_shows_its_card(desk: Page) -> None:
     await expect(desk.locator("details[open]")).to_contain_text("A model for tests")
 
 
+async def test_the_comparison_of_recipes_is_shown_with_its_drawings(desk: Page) -> None:
+    await desk.get_by_role("link", name="Models").click()
+    await desk.get_by_text("The report").click()
+    report = desk.get_by_role("region", name="Comparison of recipes")
+    await expect(report.get_by_role("heading", name="Three minutes a recipe")).to_be_visible()
+    await expect(report.get_by_role("cell", name="fast", exact=True).first).to_be_visible()
+    await expect(report.get_by_text("No run has been measured yet.")).to_be_visible()
+    await expect(report.locator("blockquote")).to_contain_text("and the <b>fox</b> said:")
+    await expect(report.locator("pre")).to_contain_text("python -m trainer train <book> & co")
+    drawings = report.get_by_role("img", name="Validation bits a byte")
+    await expect(drawings).to_have_count(2)
+    for drawing in await drawings.all():
+        await drawing.scroll_into_view_if_needed()
+        await desk.wait_for_function("(image) => image.naturalWidth > 300", arg=await drawing.element_handle())
+
+
 async def test_a_story_is_written_by_the_model_chosen_for_it(desk: Page) -> None:
     wire = Wire(desk)
     await reload(desk)
