@@ -289,6 +289,7 @@ export class Desk {
     live.story.describe(live.node, { reason, stream: undefined, completion_tokens, prompt_tokens, copied_share });
     if (isHere) {
       this.live = null;
+      this.#dropUnwritten(live);
       this.#lift();
       const rate = tokens_per_second ? `${Math.round(tokens_per_second)} tokens/s` : "";
       this.#progress([reason === "end" ? "The model ended here" : "", reason === "shutdown" ? "The server is closing" : "", rate].filter(Boolean).join(" · "));
@@ -303,14 +304,19 @@ export class Desk {
     live.story.describe(live.node, { reason: "error", stream: undefined });
     if (isHere) {
       this.live = null;
+      this.#dropUnwritten(live);
       this.#lift();
-      if (this.story.current === live.node && !this.story.node(live.node).inserted) this.story.undo();
       this.#showText();
       this.#progress("");
       const again = code === "unknown_checkpoint" ? null : h("button", { type: "button", onclick: () => this.generate() }, "Try again");
       this.notice(sentence(message), again);
     }
     this.#saveSoon();
+  }
+
+  /** A continuation of which nothing came is no step to stand on. */
+  #dropUnwritten({ node }) {
+    if (this.story.current === node && !this.story.node(node).inserted) this.story.undo();
   }
 
   #lift() {

@@ -19,11 +19,11 @@ async def share(page: Page) -> str:
 
 async def test_a_link_shows_the_story_to_others_until_it_is_withdrawn(desk: Page, browser: Browser) -> None:
     await write(desk, "CHAPTER I\n\nA <b>quiet</b> morning.\n\nThen rain.")
-    await desk.fill("#title", "Weather")
+    await desk.fill("#title", "<i>Weather</i>")
     url = await share(desk)
     reader = await browser.new_page()
     await reader.goto(url)
-    await expect(reader.get_by_role("heading", name="Weather")).to_be_visible()
+    await expect(reader.get_by_role("heading", name="<i>Weather</i>")).to_be_visible()
     await expect(reader.locator("article p")).to_have_text(["CHAPTER I", "A <b>quiet</b> morning.", "Then rain."])
     assert await reader.get_by_role("button").count() == 0
     await desk.get_by_role("button", name="Withdraw").click()
