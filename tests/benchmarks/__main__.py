@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("decode", "resume", "start", "quantisation", "serve", "training")
+BENCHMARKS = ("decode", "resume", "start", "quantisation", "serve", "desk", "training")
 
 
 def main() -> int:

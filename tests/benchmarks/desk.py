@@ -126,8 +126,7 @@ async def frames(browser: Browser, url: str, paragraphs: int) -> dict[str, Any]:
     }
 
 
-async def measure(checkpoint: Path, repeats: int) -> None:
-    executable = shutil.which("chromium")
+async def measure(checkpoint: Path, executable: str, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder, server(checkpoint, Path(folder)) as (port, _, _):
         url = f"http://127.0.0.1:{port}"
         async with async_playwright() as playwright:
@@ -163,7 +162,11 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--repeats", type=int, default=20, help="continuations to time")
     chosen: argparse.Namespace = options.parse_args()
-    asyncio.run(measure(checkpoint_path(chosen.checkpoint), chosen.repeats))
+    executable = shutil.which("chromium")
+    if executable is None:
+        print("desk: left out; expected chromium on PATH, found none")
+        return
+    asyncio.run(measure(checkpoint_path(chosen.checkpoint), executable, chosen.repeats))
 
 
 if __name__ == "__main__":

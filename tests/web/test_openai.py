@@ -376,3 +376,14 @@ async def test_a_server_that_requires_keys_tells_good_ones_from_bad(start_site: 
         await site.store.keys.revoke(row.id)
         with pytest.raises(openai.AuthenticationError):
             await client.completions.create(**asked)
+
+
+async def test_a_spent_allowance_is_the_clients_rate_limit_error(start_site: StartSite) -> None:
+    site = await start_site(require_key=True, requests_per_minute=2)
+    _, key = await site.store.keys.make("a friend")
+    async with openai.AsyncOpenAI(base_url=f"{site.url}/v1", api_key=key, max_retries=0) as client:
+        await client.completions.create(model="tiny", prompt=PROMPT, max_tokens=3, n=2)
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.completions.create(model="tiny", prompt=PROMPT, max_tokens=3)
+    assert refused.value.code == "rate_limited"
+    assert int(refused.value.response.headers["Retry-After"]) > 0
