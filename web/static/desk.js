@@ -263,11 +263,12 @@ export class Desk {
     const seam = this.story.seam(live.node);
     const [node, text, tokens] = takeFrom(live);
     const selection = document.activeElement === this.editor.root ? this.editor.selection() : null;
-    const rides = selection && selection.from === selection.to && selection.from === seam;
+    // a caret at the pen goes with it; where everything is selected, what comes is selected too
+    const rides = selection?.to === seam && [0, seam].includes(selection.from);
     this.story.grow(node, text, tokens);
     if (seam !== null) {
       const { first, last } = this.editor.apply({ at: seam, removed: 0, inserted: text });
-      if (rides) this.editor.select(seam + text.length);
+      if (rides) this.editor.select(selection.from === seam ? seam + text.length : 0, seam + text.length);
       this.inks.paint(this.story, first, last);
       this.inks.wet(live.isStopping ? null : seam + text.length);
       if (live.follows) this.#follow(seam + text.length);

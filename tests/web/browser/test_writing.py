@@ -214,6 +214,7 @@ async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -
     await desk.keyboard.press("Control+Enter")
     await started(desk, len(BEGINNING) + 3)
     await desk.keyboard.press("Control+a")
+    await started(desk, len(await text_of(desk)) + 3)
     await desk.keyboard.press("Delete")
     await desk.keyboard.type("Another thing.")
     await finished(desk)
