@@ -249,7 +249,7 @@ class Storyteller:
         self,
         interaction: Interaction,
         preparing: Preparing,
-        defer: Callable[[], Awaitable[None]],
+        defer: Defer,
         *,
         again: bool = False,
     ) -> None:

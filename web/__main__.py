@@ -38,7 +38,7 @@ async def _run(options: argparse.Namespace) -> int:
             overrides = {"host": options.host, "port": options.port}
             settings = config.table("web", WebSettings)
             chosen = {name: value for name, value in overrides.items() if value is not None}
-            await serve(config, WebSettings(**settings.model_dump() | chosen), replace=options.replace)
+            await serve(config, settings.model_copy(update=chosen), replace=options.replace)
         case "keys":
             match options.action:
                 case "make":
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="serve until Ctrl-C or SIGTERM")
     serve.add_argument("--host", help="address to listen on (config.toml: [web] host)")
-    serve.add_argument("--port", type=int, help="port to listen on, 0 for any free one (config.toml: [web] port)")
+    serve.add_argument("--port", type=_port, help="port to listen on, 0 for any free one (config.toml: [web] port)")
     serve.add_argument("--json-logs", action="store_true", help="log one JSON object a line")
     serve.add_argument("--replace", action="store_true", help="take the socket of the server that runs; it then leaves")
     keys = commands.add_parser("keys", help="make, list and revoke API keys")
@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("revoke", help="close a key for good").add_argument("id", help="from list")
     commands.add_parser("doctor", help="check configuration, checkpoint, database and port, and say what to do")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 65535, got {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ async def test_errors_of_discord_lose_no_text(
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=40)
         await fake.until(lambda: asked.original and "Stop" in asked.original.buttons)
         fake.fail("PATCH .*/messages/", status=status, times=2)
-        message = await stands(fake, asked, timeout_s=40)
+        message = await stands(fake, asked)
         assert status in fake.statuses()
         assert words(message).split() == (await full_text(bot, ada)).split()
 
@@ -62,7 +62,7 @@ async def test_an_answer_that_gets_lost_doubles_nothing(
         fake.fail("POST .*/callback", status=502, after=True)
         fake.fail("PATCH .*/messages/", status=502, after=True)
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=20)
-        message = await stands(fake, asked, timeout_s=40)
+        message = await stands(fake, asked)
         assert words(message).split() == (await full_text(bot, ada)).split()
         assert len(asked.messages) == 1
 
@@ -74,7 +74,7 @@ async def test_a_429_is_waited_for(
     async with running_bot(bot__pace=20) as bot:
         fake.fail("PATCH .*/messages/", status=429, times=2, via=via, retry_after=0.5)
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=40)
-        message = await stands(fake, asked, timeout_s=40)
+        message = await stands(fake, asked)
         assert 429 in fake.statuses()
         assert words(message).split() == (await full_text(bot, ada)).split()
 
@@ -85,7 +85,7 @@ async def test_a_slow_discord_delays_and_does_not_tear(
     async with running_bot(bot__pace=30) as bot:
         fake.fail("PATCH .*/messages/", times=2, delay_s=2.5)
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=60)
-        message = await stands(fake, asked, timeout_s=40)
+        message = await stands(fake, asked)
         assert words(message).split() == (await full_text(bot, ada)).split()
 
 
@@ -109,7 +109,7 @@ async def test_after_15_minutes_it_goes_on_by_ordinary_edits(
 ) -> None:
     async with running_bot(bot__pace=15) as bot:
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=120, age_s=15 * 60 - 25)
-        message = await stands(fake, asked, timeout_s=40)
+        message = await stands(fake, asked)
         assert fake.requests("PATCH", f"/channels/{channel.id}/messages/{message.id}")
         assert fake.requests("PATCH", "/webhooks/")
         assert words(message).split() == (await full_text(bot, ada)).split()
@@ -123,7 +123,7 @@ async def test_a_token_that_ends_early_is_handed_over_too(
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=60)
         await fake.until(lambda: asked.original and "Stop" in asked.original.buttons)
         asked.id -= (16 * 60 * 1000) << 22  # for Discord it is 16 minutes old now
-        message = await stands(fake, asked, timeout_s=30)
+        message = await stands(fake, asked)
         assert 401 in fake.statuses()
         assert words(message).split() == (await full_text(bot, ada)).split()
 

@@ -11,7 +11,7 @@ from tests.fakes.discord_world import Interaction, Message
 RunningBot = Callable[..., contextlib.AbstractAsyncContextManager[Fablewright]]
 
 
-async def stands(fake: FakeDiscord, asked: Interaction, *, timeout_s: float = 20.0) -> Message:
+async def stands(fake: FakeDiscord, asked: Interaction, *, timeout_s: float = 60.0) -> Message:
     """Wait until a story stands, its buttons under its last message, and return that."""
     await fake.until(lambda: asked.messages and "Continue" in asked.messages[-1].buttons, timeout_s=timeout_s)
     return asked.messages[-1]

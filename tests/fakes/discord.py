@@ -179,7 +179,7 @@ class FakeDiscord:
 
     # -- watching ----------------------------------------------------------------------------------------------------
 
-    async def until(self, claim: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+    async def until(self, claim: Callable[[], object], *, timeout_s: float = 60.0) -> None:
         """Wait until `claim` holds, asking again after every request the bot makes. Raises TimeoutError."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: bool(claim()))

@@ -42,12 +42,12 @@ async def connected(fake: FakeDiscord, monkeypatch: pytest.MonkeyPatch) -> Async
     async with Echo() as client:
         task = asyncio.create_task(client.start(fake.token))
         ready = asyncio.create_task(client.wait_until_ready())
-        await asyncio.wait({task, ready}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
         yield client
         await client.close()
-        await asyncio.wait({task}, timeout=10)
+        await asyncio.wait({task}, timeout=60)
 
 
 @pytest.fixture

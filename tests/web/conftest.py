@@ -30,6 +30,7 @@ folders = ["{checkpoints}"]
 name = "tiny"
 [database]
 url = "sqlite:///{folder}/data/test.sqlite3"
+statement_timeout_s = 60
 [limits]
 max_prompt_bytes = 100000
 max_tokens = 600
@@ -72,7 +73,7 @@ class Desk:
         await self.socket.send_json({"type": type, **fields})
 
     async def receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = await self.socket.receive_json(timeout=20)
+        message: dict[str, Any] = await self.socket.receive_json(timeout=60)
         return message
 
     async def until_end(self, id: str) -> list[dict[str, Any]]:
@@ -174,7 +175,7 @@ def streams_open(site: Site, source: str = "web") -> float:
     return site.web.metrics.registry.get_sample_value("web_streams_open", {"source": source}) or 0
 
 
-async def eventually(is_so: Callable[[], bool], within_s: float = 10) -> None:
+async def eventually(is_so: Callable[[], bool], within_s: float = 30) -> None:
     """Wait until something holds; fail when it does not come to hold."""
     async with asyncio.timeout(within_s):
         while not is_so():  # noqa: ASYNC110 -- what a test watches for is announced by no event

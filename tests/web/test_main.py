@@ -52,6 +52,13 @@ def test_a_taken_port_is_named(installation: Path, capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_that_cannot_be_one_is_refused(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", f"--port={port}"])
+    assert f"argument --port: expected a whole number from 0 to 65535, got '{port}'" in capsys.readouterr().err
+
+
 def test_a_checkpoint_that_is_not_there_is_said(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(installation / "checkpoints")
     assert "expected a checkpoint in" in refusal(capsys, "serve")

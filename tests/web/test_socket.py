@@ -200,7 +200,7 @@ async def test_a_frame_above_the_limit_closes_the_socket_and_no_other(start_site
     site = await start_site(max_message_bytes=2**16)
     async with site.connect() as desk, site.connect() as other:
         await desk.socket.send_str("x" * (2**16 + 1))
-        message = await desk.socket.receive(timeout=10)
+        message = await desk.socket.receive(timeout=30)
         assert (message.type, desk.socket.close_code) == (WSMsgType.CLOSE, 1009)
         assert (await other.write("good")).end["type"] == "done"
 
@@ -210,7 +210,7 @@ async def test_a_socket_that_says_nothing_is_closed_in_time_but_not_while_it_lis
     async with site.connect() as desk:
         await desk.send("start", id="a", prompt="Once", max_tokens=8, pace=10)
         assert (await desk.until_end("a"))[-1]["type"] == "done"  # takes 0.8 s
-        assert (await desk.socket.receive(timeout=10)).type is WSMsgType.CLOSE
+        assert (await desk.socket.receive(timeout=30)).type is WSMsgType.CLOSE
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_its_streams_are_freed(start_site: StartSite) -> None:
@@ -218,11 +218,8 @@ async def test_a_client_that_does_not_read_is_cut_off_and_its_streams_are_freed(
     async with site.connect() as desk:
         transport = desk.socket._response.connection.transport  # type: ignore[union-attr]
         transport.pause_reading()
-        flood = '{"type": "start", "id": "%s"}' % ("x" * 60)
-        for _ in range(200):  # answers of 200 bytes each must fill the buffers of both kernels' ends
-            await desk.socket.send_str("\n".join([flood] * 1))
-        for _ in range(40):
-            await desk.send("start", id=str(_), prompt="", max_tokens=600, logprobs=20)
+        for number in range(40):  # their answers must fill the buffers of both kernels' ends
+            await desk.send("start", id=str(number), prompt="", max_tokens=600, logprobs=20)
         await eventually(lambda: not site.web._sockets, within_s=60)
     await eventually(lambda: streams_open(site) == 0)
 
@@ -299,7 +296,7 @@ async def test_what_cannot_be_resumed_is_refused(site: Site) -> None:
 
 
 async def test_a_kept_stream_is_stopped_and_forgotten_in_time(start_site: StartSite) -> None:
-    site = await start_site(resume_s=0.3)
+    site = await start_site(resume_s=1.0)
     async with site.connect() as desk:
         await desk.send("start", id="a", prompt="Once", max_tokens=600, pace=3, resumable=True)
         stream = (await desk.receive())["stream"]
