@@ -70,6 +70,7 @@ class Engine:
         self._limits = limits or Limits()
         self._readers: weakref.WeakValueDictionary[Stream, Generation] = weakref.WeakValueDictionary()
         self._open: set[Stream] = set()
+        self._encoding: set[asyncio.Future[None]] = set()  # long prompts on their way to the worker
         self._worker: Worker | None = None
         self._is_closed = False
         self._threads = settings.threads or min(len(os.sched_getaffinity(0)), _MAX_THREADS)
@@ -130,6 +131,8 @@ class Engine:
     async def close(self, grace_s: float | None = None) -> None:
         """Refuse new streams, let running ones finish for `grace_s` seconds, then end them with reason "shutdown"."""
         self._is_closed = True
+        if self._encoding:
+            await asyncio.wait(self._encoding)  # or their streams would reach a worker that has left
         if self._worker is not None:
             self._worker.close(self.settings.shutdown_grace_s if grace_s is None else grace_s)
             await asyncio.to_thread(self._worker.join)
@@ -186,7 +189,9 @@ class Engine:
         if len(request.prompt) <= _LONG_PROMPT_CHARS:
             self._encode_and_submit(stream)
         else:
-            self._loop.run_in_executor(None, self._encode_and_submit, stream)
+            encoding = self._loop.run_in_executor(None, self._encode_and_submit, stream)
+            self._encoding.add(encoding)
+            encoding.add_done_callback(self._encoding.discard)
         return generation
 
     def _encode_and_submit(self, stream: Stream) -> None:

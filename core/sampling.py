@@ -17,7 +17,7 @@ is the same, bit for bit, alone and in a batch.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -63,101 +63,127 @@ class Draw:
 
 
 class Sampler:
-    """Draws one token for each row of a batch. Holds the buffers, so that a step allocates nothing large."""
+    """Draws one token for each row of a batch."""
 
     def __init__(self, vocab_size: int, max_rows: int) -> None:
         assert vocab_size % BLOCK == 0, vocab_size
-        self._buffers = [torch.empty(max_rows, vocab_size) for _ in range(3)]
-        self._sums = torch.empty(max_rows, vocab_size // BLOCK)
-        self._views: dict[int, _Tables] = {}
+        self._buffer = torch.empty(max_rows * vocab_size)
+        self._settings: list[SamplingParams] = []
+        self._columns = _columns([])
 
     def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
-        """Return a token id per row, or NOT_FINITE. logits (B, V) float32 are changed in place."""
+        """Return a token id per row, or NOT_FINITE. logits (B, V) float32, contiguous, are overwritten."""
+        settings = [draw.params for draw in draws]
+        if settings != self._settings:
+            self._settings, self._columns = settings, _columns(settings)
         rows = logits.numpy()
-        for number, draw in enumerate(draws):
-            if draw.params.repetition_penalty != 1.0:
-                _penalise(rows[number], draw.recent, draw.params.repetition_penalty)
-        greedy = [draw.params.temperature < GREEDY_BELOW for draw in draws]
-        if all(greedy):
-            return [_likeliest(row) for row in rows]
-        ids = self._draw_one(logits, draws[0]) if len(draws) == 1 else self._draw_warm(logits, draws)
-        for number, is_greedy in enumerate(greedy):
-            if is_greedy:
-                ids[number] = _likeliest(rows[number])
+        for row in self._columns.penalised:
+            _penalise(rows[row], draws[row].recent, settings[row].repetition_penalty)
+        greedy = [(row, _likeliest(rows[row])) for row in self._columns.greedy]
+        if len(greedy) == len(draws):
+            return [id for _, id in greedy]
+        probabilities = torch.softmax(logits.mul_(self._columns.factors), -1, out=logits)
+        ids = self._draw_one(probabilities, draws[0]) if len(draws) == 1 else self._draw_many(probabilities, draws)
+        for row, id in greedy:
+            ids[row] = id
         return ids
 
-    def _draw_warm(self, logits: Tensor, draws: Sequence[Draw]) -> list[int]:
+    def _draw_many(self, probabilities: Tensor, draws: Sequence[Draw]) -> list[int]:
         """Inverse CDF over the whole vocabulary; what the filters remove is drawn again among what they leave."""
-        tables = self._tables(len(draws))
-        torch.softmax(_cool(logits, draws), -1, out=tables.probabilities)
+        table, columns = probabilities.numpy(), self._columns
         with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
-            ids, places, total = _invert(tables, np.array([draw.uniform for draw in draws]))
-        drawn: list[int] = ids.tolist()
-        for row in np.flatnonzero(~np.isfinite(total)).tolist():
-            drawn[row] = NOT_FINITE
-        for row in _removed(tables, ids, total, draws):
-            if drawn[row] != NOT_FINITE:
-                chances = tables.array[row]
-                drawn[row] = _draw_among(chances, _threshold(chances, draws[row].params), float(places[row]))
-        return drawn
+            ids, places, total = _invert(probabilities, np.array([draw.uniform for draw in draws]))
+        chances = table[np.arange(len(draws)), ids]
+        removed = columns.has_top_k.copy()
+        if columns.min_p.any():
+            removed |= chances < columns.min_p * table.max(1)
+        asked = np.flatnonzero(~removed & (chances <= columns.unsure_below))
+        removed[self._in_tail(probabilities, chances, columns.tail * total, asked)] = True
+        is_finite = np.isfinite(total)
+        for row in np.flatnonzero(removed & is_finite).tolist():
+            ids[row] = _draw_again(table[row], draws[row].params, chances[row], total[row], places[row])
+        ids[~is_finite] = NOT_FINITE
+        return ids.tolist()  # type: ignore[no-any-return]
 
-    def _draw_one(self, logits: Tensor, draw: Draw) -> list[int]:
+    def _draw_one(self, probabilities: Tensor, draw: Draw) -> list[int]:
         """The same for one row, number for number, in half the time."""
-        tables = self._tables(1)
-        torch.softmax(_cool(logits, [draw]), -1, out=tables.probabilities)
-        id, place, total = _invert_one(tables, draw.uniform)
+        table, params = probabilities.numpy()[0], draw.params
+        id, place, total = _invert_one(probabilities, draw.uniform)
         if not math.isfinite(total):
             return [NOT_FINITE]
-        if _removed(tables, np.array([id]), np.array([total]), [draw]):
-            id = _draw_among(tables.array[0], _threshold(tables.array[0], draw.params), place)
-        return [id]
-
-    def _tables(self, rows: int) -> "_Tables":
-        """The first rows of every buffer; kept, because slicing takes as long as a small step's arithmetic."""
-        if rows not in self._views:
-            probabilities, is_likelier, likelier = (buffer[:rows] for buffer in self._buffers)
-            self._views[rows] = _Tables(
-                probabilities=probabilities,
-                array=probabilities.numpy(),
-                in_blocks=probabilities.view(rows, -1, BLOCK),
-                is_likelier=is_likelier,
-                likelier=likelier,
-                likelier_in_blocks=likelier.view(rows, -1, BLOCK),
-                sums=self._sums[:rows],
-                sums_array=self._sums[:rows].numpy(),
+        chance = table[id]
+        removed = params.top_k > 0 or (params.min_p > 0 and chance < params.min_p * float(table.max()))
+        if not removed and chance <= self._columns.unsure_below[0]:
+            removed = (
+                len(self._in_tail(probabilities, np.array([chance]), self._columns.tail * total, np.array([0]))) > 0
             )
-        return self._views[rows]
+        return [_draw_again(table, params, chance, total, place) if removed else id]
+
+    def _in_tail(
+        self,
+        probabilities: Tensor,
+        chances: NDArray[np.float32],
+        tails: NDArray[np.float64],
+        rows: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Which of these rows' tokens hold, with all that are no likelier, at most their tail.
+
+        A part of the vocabulary settles it for most: what stands there may be more than the tail already.
+        """
+        whole = probabilities.shape[1]
+        for width in (round_up(whole // 8, BLOCK), whole):
+            if len(rows) == 0:
+                break
+            part = probabilities[:, :width].index_select(0, torch.from_numpy(rows))
+            unlikely = self._buffer[: part.numel()].view(part.shape)  # 0 or 1 in float32: four times faster than bool
+            torch.le(part, torch.from_numpy(chances[rows]).unsqueeze(1), out=unlikely)
+            sums = unlikely.mul_(part).view(len(rows), -1, BLOCK).sum(-1)
+            rows = rows[sums.numpy().sum(axis=1, dtype=np.float64) <= tails[rows]]
+        return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Tables:
-    """Views of the sampler's buffers, (B, V), (B, V / BLOCK, BLOCK) or (B, V / BLOCK)."""
+class _Columns:
+    """The settings of a batch as arrays, made once for as long as it stays the same."""
 
-    probabilities: Tensor
-    array: NDArray[np.float32]
-    in_blocks: Tensor
-    is_likelier: Tensor  # 0 or 1 in float32: four times faster than bool
-    likelier: Tensor
-    likelier_in_blocks: Tensor
-    sums: Tensor
-    sums_array: NDArray[np.float32]
+    factors: Tensor  # (B, 1), or one number where all rows share it
+    greedy: list[int]
+    penalised: list[int]
+    has_top_k: NDArray[np.bool_]  # these rows are always drawn among survivors
+    tail: NDArray[np.float64]  # how much top_p removes at most
+    unsure_below: NDArray[np.float64]  # a likelier token is certainly no part of the tail
+    min_p: NDArray[np.float64]
+
+
+def _columns(settings: Sequence[SamplingParams]) -> _Columns:
+    warm = [1 / params.temperature if params.temperature >= GREEDY_BELOW else 1.0 for params in settings]
+    factors = torch.tensor(warm, dtype=torch.float32)
+    top_p = np.array([params.top_p for params in settings])
+    return _Columns(
+        factors=factors[0] if len(set(warm)) == 1 else factors.unsqueeze(1),
+        greedy=[row for row, params in enumerate(settings) if params.temperature < GREEDY_BELOW],
+        penalised=[row for row, params in enumerate(settings) if params.repetition_penalty != 1.0],
+        has_top_k=np.array([params.top_k > 0 for params in settings], dtype=bool),
+        tail=1 - top_p,
+        unsure_below=np.where(top_p < 1, 1.001 - top_p, -1.0),
+        min_p=np.array([params.min_p for params in settings]),
+    )
 
 
 def _invert(
-    tables: _Tables, numbers: NDArray[np.float64]
+    probabilities: Tensor, numbers: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """The token at each row's number, the number's place in that token's interval, and the row's total.
 
     Blocks first, then tokens inside one block: two short cumulative sums instead of one over the vocabulary.
     """
-    every = np.arange(len(numbers))
-    torch.sum(tables.in_blocks, -1, out=tables.sums)
-    cumulative = np.cumsum(tables.sums_array, axis=1, dtype=np.float64)  # (B, V / BLOCK)
+    every, in_blocks = np.arange(len(numbers)), probabilities.view(len(numbers), -1, BLOCK)
+    cumulative = in_blocks.sum(-1).cumsum(1, dtype=torch.float64).numpy()  # (B, V / BLOCK)
     total = cumulative[:, -1]
     target = np.minimum(numbers, _BELOW_ONE) * total
     block = np.minimum((cumulative <= target[:, None]).sum(1), cumulative.shape[1] - 1)
     start = np.where(block > 0, cumulative[every, block - 1], 0.0)
-    inside = np.cumsum(tables.in_blocks.numpy()[every, block], axis=1, dtype=np.float64)  # (B, BLOCK)
+    inside = torch.from_numpy(in_blocks.numpy()[every, block]).cumsum(1, dtype=torch.float64).numpy()  # (B, BLOCK)
     size = inside[:, -1]
     # the block was summed in float32, its tokens in float64: bring the rest to the tokens' own scale
     rest = np.minimum((target - start) / (cumulative[every, block] - start), _BELOW_ONE) * size
@@ -167,42 +193,22 @@ def _invert(
     return block * BLOCK + token, places, total
 
 
-def _invert_one(tables: _Tables, number: float) -> tuple[int, float, float]:
+def _invert_one(probabilities: Tensor, number: float) -> tuple[int, float, float]:
     """The same for one row."""
-    torch.sum(tables.in_blocks, -1, out=tables.sums)
-    cumulative = np.cumsum(tables.sums_array[0], dtype=np.float64)
+    in_blocks = probabilities.view(-1, BLOCK)
+    cumulative = in_blocks.sum(-1).numpy().cumsum(dtype=np.float64)
     total = float(cumulative[-1])
     if not total > 0:
         return 0, 0.0, math.nan
     target = min(number, _BELOW_ONE) * total
     block = min(int(cumulative.searchsorted(target, "right")), len(cumulative) - 1)
     start = float(cumulative[block - 1]) if block else 0.0
-    inside = np.cumsum(tables.array[0, block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+    inside = in_blocks.numpy()[block].cumsum(dtype=np.float64)
     rest = min((target - start) / (float(cumulative[block]) - start), _BELOW_ONE) * float(inside[-1])
     token = min(int(inside.searchsorted(rest, "right")), BLOCK - 1)
     before = float(inside[token - 1]) if token else 0.0
     place = min(max((rest - before) / (float(inside[token]) - before), 0.0), _BELOW_ONE)
     return block * BLOCK + token, place, total
-
-
-def _removed(tables: _Tables, ids: NDArray[np.int64], total: NDArray[np.float64], draws: Sequence[Draw]) -> list[int]:
-    """The rows whose token the filters remove, and those with top_k, which are always drawn among survivors."""
-    chances = tables.array[np.arange(len(draws)), ids]
-    removed: set[int] = set()
-    asked: list[int] = []
-    for row, (draw, chance) in enumerate(zip(draws, chances.tolist(), strict=True)):
-        params = draw.params
-        if params.top_k or (params.min_p and chance < params.min_p * float(tables.array[row].max())):
-            removed.add(row)
-        elif params.top_p < 1 and not chance > 1.001 - params.top_p:  # likelier ones hold at most 1 - chance
-            asked.append(row)
-    if asked:
-        torch.gt(tables.probabilities, torch.from_numpy(chances).unsqueeze(1), out=tables.is_likelier)
-        torch.mul(tables.probabilities, tables.is_likelier, out=tables.likelier)
-        torch.sum(tables.likelier_in_blocks, -1, out=tables.sums)
-        mass = tables.sums_array.sum(axis=1, dtype=np.float64)
-        removed.update(row for row in asked if mass[row] >= draws[row].params.top_p * total[row])
-    return sorted(removed)
 
 
 def log_probabilities(logits: Tensor, id: int, top: int) -> tuple[float, list[tuple[int, float]]]:
@@ -218,6 +224,11 @@ def restrict(logits: Tensor, ids: Sequence[int]) -> None:
     kept = row[ids]
     row.fill(-np.inf)
     row[ids] = kept
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The next multiple at or above a size."""
+    return -(-size // multiple) * multiple
 
 
 class StepDecoder(Protocol):
@@ -277,35 +288,27 @@ def _penalise(logits: NDArray[np.float32], recent: Sequence[int], penalty: float
     logits[ids] = np.where(seen > 0, seen / np.float32(penalty), seen * np.float32(penalty))
 
 
-def _cool(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """Divide each row by its temperature, in place; greedy rows stay as they are."""
-    warm = [draw.params.temperature for draw in draws]
-    factors = [1 / t if t >= GREEDY_BELOW else 1.0 for t in warm]
-    if len(set(factors)) == 1:
-        return logits.mul_(factors[0])
-    return logits.mul_(torch.tensor(factors, dtype=torch.float32).unsqueeze(1))
-
-
 def _likeliest(logits: NDArray[np.float32]) -> int:
     id = int(np.argmax(logits))  # the first of equals; NaN counts as the largest
     return id if np.isfinite(logits[id]) else NOT_FINITE
 
 
-def _threshold(probabilities: NDArray[np.float32], params: SamplingParams) -> float:
-    """The probability of the least likely token that top_k, top_p and min_p leave."""
-    ordered = np.sort(probabilities)[::-1]
+def _draw_again(
+    probabilities: NDArray[np.float32], params: SamplingParams, chance: float, total: float, number: float
+) -> int:
+    """Inverse CDF in vocabulary order over the tokens that the filters leave. probabilities (V,) with their total.
+
+    Where a token of this `chance` has been removed, so have all that are no likelier: few are left to sort.
+    """
+    kept = np.flatnonzero(probabilities > (-1.0 if params.top_k else chance))
+    left = probabilities[kept]
+    ordered = np.sort(left)[::-1]
     if params.top_k:
-        ordered = ordered[: np.searchsorted(-ordered, -ordered[min(params.top_k, len(ordered)) - 1], side="right")]
-    threshold = ordered[-1]
-    if params.top_p < 1:
-        cumulative = np.cumsum(ordered, dtype=np.float64)
-        threshold = ordered[np.searchsorted(cumulative[:-1], params.top_p * cumulative[-1])]
-    return float(max(threshold, np.float32(params.min_p) * ordered[0]))
-
-
-def _draw_among(probabilities: NDArray[np.float32], threshold: float, number: float) -> int:
-    """Inverse CDF in vocabulary order over the tokens that are at least as likely as `threshold`."""
-    kept: NDArray[Any] = np.flatnonzero(probabilities >= np.float32(threshold))
-    cumulative = np.cumsum(probabilities[kept], dtype=np.float64)
-    place = int(np.searchsorted(cumulative, number * cumulative[-1], side="right"))
-    return int(kept[min(place, len(kept) - 1)])
+        ordered = ordered[ordered >= ordered[min(params.top_k, len(ordered)) - 1]]
+        total = ordered.sum(dtype=np.float64)
+    mass = np.cumsum(ordered, dtype=np.float64)
+    unlikeliest = ordered[min(int(mass.searchsorted(params.top_p * total)), len(ordered) - 1)]
+    survives = left >= max(unlikeliest, np.float32(params.min_p) * ordered[0])
+    cumulative = np.cumsum(left[survives], dtype=np.float64)
+    place = int(cumulative.searchsorted(number * cumulative[-1], "right"))
+    return int(kept[survives][min(place, len(cumulative) - 1)])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 
-_MAGIC = b"FWS1"
+_MAGIC = b"FWS2"
 _HEADER = struct.Struct("<4s16sQII")  # magic, fingerprint, tokens before, recent tokens, floats
 _CHECKSUM_BYTES = 8
 

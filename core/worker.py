@@ -326,11 +326,14 @@ class Worker:
 
     def _remaining_s(self, stream: Stream) -> float:
         """How long a running stream goes on at most, at the pace of now."""
-        params = stream.request.sampling
-        return (params.max_tokens - stream.generated) / (stream.request.pace or self._tokens_per_s)
+        return (stream.request.sampling.max_tokens - stream.generated) / self._rate(stream)
 
     def _whole_s(self, stream: Stream) -> float:
-        return stream.request.sampling.max_tokens / (stream.request.pace or self._tokens_per_s)
+        return stream.request.sampling.max_tokens / self._rate(stream)
+
+    def _rate(self, stream: Stream) -> float:
+        """Tokens a second: its pace, where the engine keeps up with it."""
+        return min(stream.request.pace or self._tokens_per_s, self._tokens_per_s)
 
     def _send(self, stream: Stream, events: list[Event]) -> None:
         if events:

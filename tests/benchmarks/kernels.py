@@ -1,20 +1,28 @@
-"""The products of one step, alone, by every kernel that could run them: what `docs/decoder.md` chose from.
+"""Every kernel that could run a step, and every way to run a whole one: what `docs/decoder.md` chose from.
 
-ONNX Runtime and OpenVINO are measured where they are installed (pip install onnx onnxruntime openvino); the project
-does not use them. Sizes are those of the shipped model: 768 -> 3,072, 1,280 -> 2,048 and 512 -> 8,192.
+The project does not use ONNX Runtime and OpenVINO; they are measured where they can be imported:
+
+    pip install --target FOLDER onnx onnxruntime openvino
+    PYTHONPATH=FOLDER python -m tests.benchmarks.kernels
+
+`torch.compile` needs a C++ compiler. The products have the sizes of the shipped model: 768 -> 3,072, 1,280 -> 2,048 and
+512 -> 8,192; whole steps run the checkpoint itself.
 """
 
 import importlib.util
-import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from core.decoder import Decoder, Precision
+from core.models import RecurrentWeights
 
 from .decode import rate
-from .table import heading, parser, table
+from .table import heading, load, parser, table
 
 SHAPES = ((3072, 768), (2048, 1280), (8192, 512))  # (N, K)
 ROWS = (1, 16, 64, 256)
@@ -35,7 +43,9 @@ def packed(dtype: torch.dtype) -> Kernel:
     return build
 
 
-def compiled_float32(weight: Tensor, rows: int) -> Callable[[], object]:
+def compiled_float32(weight: Tensor, rows: int) -> Callable[[], object] | None:
+    if not shutil.which("g++"):
+        return None
     inputs = torch.randn(rows, weight.shape[1])
     linear = torch.compile(torch.nn.functional.linear)
     return lambda: linear(inputs, weight)
@@ -125,16 +135,76 @@ KERNELS: dict[str, Kernel] = {
 }
 
 
-@torch.inference_mode()
+class Step(nn.Module):
+    """The whole step as one would write it for `torch.compile`: the gate table, and nothing else folded or packed."""
+
+    def __init__(self, weights: RecurrentWeights, dtype: torch.dtype) -> None:
+        super().__init__()
+        first, *others = weights.layers
+        self.table = nn.Embedding.from_pretrained(weights.embedding.float() @ first.weight_ih.float().t() + first.bias)
+        joint = [first.weight_hh, *(torch.cat((layer.weight_ih, layer.weight_hh), 1) for layer in others)]
+        self.products = nn.ModuleList(_linear(weight, None, dtype) for weight in joint)
+        self.biases = [torch.zeros(()), *(layer.bias for layer in others)]
+        self.output = _linear(weights.output_weight, weights.output_bias, dtype)
+
+    def forward(self, ids: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Logits (B, V) and the state after ids (B,): hidden and cell of each layer."""
+        addend, below, after = self.table(ids), [], []
+        for number, product in enumerate(self.products):
+            hidden, cell = state[2 * number : 2 * number + 2]
+            sums = product(torch.cat([*below, hidden], 1).to(product.weight.dtype)).float()
+            i, f, g, o = (sums + addend + self.biases[number]).chunk(4, 1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            below, addend = [o.sigmoid() * cell.tanh()], torch.zeros(())
+            after += [below[0], cell]
+        return self.output(below[0].to(self.output.weight.dtype)).float(), after
+
+
+def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=dtype)
+    linear.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+    return linear
+
+
+def whole_steps(weights: RecurrentWeights) -> Iterator[tuple[str, Callable[[int], Callable[[], object]]]]:
+    """Ways to run a step, each given a number of rows."""
+
+    def plain(dtype: torch.dtype, is_compiled: bool) -> Callable[[int], Callable[[], object]]:
+        def build(rows: int) -> Callable[[], object]:
+            step: Any = Step(weights, dtype).eval()
+            if is_compiled:
+                step = torch.compile(step, dynamic=False, options={"freezing": True})
+            widths = [layer.weight_hh.shape[1] for layer in weights.layers for _ in range(2)]
+            ids, state = torch.arange(rows), [torch.zeros(rows, width) for width in widths]
+            return lambda: step(ids, state)
+
+        return build
+
+    def decoder(precision: Precision) -> Callable[[int], Callable[[], object]]:
+        def build(rows: int) -> Callable[[], object]:
+            decoder = Decoder(weights, precision=precision, slots=rows, max_rows=rows)
+            ids = list(range(rows))
+            return lambda: decoder.step(ids, ids)
+
+        return build
+
+    yield "float32 eager", plain(torch.float32, False)
+    if shutil.which("g++"):
+        yield "float32 torch.compile, frozen", plain(torch.float32, True)
+        yield "bfloat16 torch.compile, frozen", plain(torch.bfloat16, True)
+    for precision in ("float32", "bfloat16", "int8"):
+        yield f"{precision} Decoder", decoder(precision)
+
+
+@torch.no_grad()  # not inference mode: torch.compile's freezing knows only this
 def main() -> None:
     chosen = parser(__doc__).parse_args()
     torch.set_num_threads(chosen.threads)
+    torch.manual_seed(1)
     weights = [torch.randn(shape) * 0.05 for shape in SHAPES]
     size = sum(weight.numel() for weight in weights)
     found = []
     for name, build in KERNELS.items():
-        if "compile" in name and "CXX" not in os.environ:
-            continue  # needs a compiler on the user's machine
         row: list[str | float] = [name]
         for rows in ROWS:
             products = [build(weight, rows) for weight in weights]
@@ -152,6 +222,13 @@ def main() -> None:
     heading(f"kernels: {size / 1e6:.1f} M weights a step, {chosen.threads} threads")
     head = [text for rows in ROWS for text in (f"{rows} rows, us", "GOP/s")]
     table(("", *head), found)
+    checkpoint = load(chosen.checkpoint)
+    steps = [
+        [name, *(1e6 / rate(build(rows), 1) for rows in ROWS)]
+        for name, build in whole_steps(checkpoint.model.recurrent_weights())
+    ]
+    heading(f"whole steps: {checkpoint.name}, {chosen.threads} threads, microseconds, no sampling")
+    table(("", *(f"{rows} rows" for rows in ROWS)), steps)
 
 
 if __name__ == "__main__":

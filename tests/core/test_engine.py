@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import gc
 import math
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -234,21 +237,59 @@ async def test_a_reader_that_forgets_its_stream_frees_its_slot(engine: Engine) -
     await all_slots_free(engine)
 
 
-async def test_thousands_of_starts_and_stops_leak_nothing(engine: Engine) -> None:
-    for count in range(3000):
-        try:
-            generation = engine.generate(request())
-        except BusyError:
-            await all_slots_free(engine)
-            continue
-        await generation.aclose()
-        if count % 3 == 0:
-            await asyncio.sleep(0)
-    del generation
+async def test_a_reader_that_is_cancelled_between_two_events_frees_its_slot(engine: Engine) -> None:
+    async def read_slowly() -> None:
+        async for _ in engine.generate(request(max_tokens=4000)):
+            reading.set()
+            await asyncio.Event().wait()
+
+    reading = asyncio.Event()
+    reader = asyncio.create_task(read_slowly())
+    await reading.wait()
+    reader.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reader
+    await all_slots_free(engine)
+
+
+async def test_ten_thousand_starts_and_stops_leak_nothing(engine: Engine) -> None:
+    async def start_and_stop(count: int) -> None:
+        for number in range(count):
+            try:
+                generation = engine.generate(request())
+            except BusyError:
+                await all_slots_free(engine)
+                continue
+            if number % 3 == 0:
+                await first(generation, Started)
+            await generation.aclose()
+        await all_slots_free(engine)
+
+    await expect_no_growth(engine, start_and_stop)
+
+
+async def test_ten_thousand_streams_leak_nothing(engine: Engine) -> None:
+    async def read_to_the_end(count: int) -> None:
+        for seed in range(0, count, 5):
+            generations = [engine.generate(request("Once", seed=seed + n, max_tokens=1)) for n in range(5)]
+            await asyncio.gather(*map(read, generations))
+
+    await expect_no_growth(engine, read_to_the_end)
+
+
+async def expect_no_growth(engine: Engine, use: Callable[[int], Awaitable[None]]) -> None:
+    """Use an engine 10,000 times: afterwards all slots are free, and memory is what it was after the first 2,000."""
+    await use(2000)
+    gc.collect()
+    blocks, memory = sys.getallocatedblocks(), psutil.Process().memory_info().rss
+    await use(8000)
     await all_slots_free(engine)
     async with asyncio.timeout(20):
         while engine._open or engine._readers:  # noqa: ASYNC110 -- no event tells of the last one
             await asyncio.sleep(0.01)
+    gc.collect()
+    assert sys.getallocatedblocks() - blocks < 4000, "half a Python object a stream"
+    assert psutil.Process().memory_info().rss - memory < 8 * 2**20, "a kilobyte a stream"
     assert sorted(engine._worker._free_slots) == [0, 1, 2, 3]  # type: ignore[union-attr]
 
 
@@ -323,7 +364,7 @@ async def test_only_a_stream_that_ended_after_a_token_has_a_state(engine: Engine
         generation.export_state()
 
 
-@pytest.mark.parametrize("damage", [b"", b"hello", b"FWS1" * 40])
+@pytest.mark.parametrize("damage", [b"", b"hello", b"FWS2" * 40])
 async def test_a_damaged_state_is_refused(engine: Engine, damage: bytes) -> None:
     with pytest.raises(InputError, match="state must be an exported stream state"):
         engine.generate(request(state=damage))
@@ -367,6 +408,14 @@ async def test_a_closing_engine_lets_streams_finish_and_refuses_new_ones(tiny: C
         _, end = await reader
         assert end.reason == "length"
         await closing
+
+
+async def test_a_prompt_that_is_still_being_encoded_ends_with_a_reason_too(tiny: Checkpoint) -> None:
+    async with Engine(tiny, SMALL) as engine:
+        generation = engine.generate(request("the donkey walked down to the well " * 3000))
+        await engine.close(0)
+        _, end = await read(generation)
+    assert end.reason == "shutdown"
 
 
 async def test_after_the_grace_period_streams_end_with_a_reason(tiny: Checkpoint) -> None:
