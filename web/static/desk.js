@@ -309,8 +309,8 @@ export class Desk {
       this.#lift();
       this.#showText();
       this.#progress("");
-      const again = code === "unknown_checkpoint" ? null : h("button", { type: "button", onclick: () => this.generate() }, "Try again");
-      this.notice(sentence(message), again);
+      const isGone = code === "unknown_checkpoint";
+      this.notice(sentence(message), isGone ? h("a", { href: "#models" }, "Choose another") : h("button", { type: "button", onclick: () => this.generate() }, "Try again"));
     }
     this.#saveSoon();
   }

@@ -105,4 +105,8 @@ function offerBeginnings(desk) {
   );
 }
 
-main();
+main().catch((error) => {
+  byId("notice").textContent = `The desk could not be laid out: ${error.message}. A newer browser may do better.`;
+  byId("notice").hidden = false;
+  throw error; // for the browser's console
+});

@@ -30,7 +30,7 @@ export async function showShelf(root, parts) {
     ),
     h("ul", { class: "shelf" }, ...here.map((meta) => item(meta, root, parts))),
     ...(here.length ? [] : [h("p", { class: "hint" }, "Nothing here yet. What you write is kept in this browser by itself.")]),
-    ...onServer(there.filter((story) => !known.has(story.id)), parts),
+    ...onServer(there.filter((story) => !known.has(story.id)), root, parts),
   );
 }
 
@@ -52,17 +52,25 @@ function item(meta, root, parts) {
   );
 }
 
-function onServer(stories, { desk, open }) {
+function onServer(stories, root, parts) {
   if (!stories.length) return [];
-  const fetchAndOpen = (id) => async () => {
-    try {
-      await open(await fetchStory(id));
-    } catch (error) {
-      desk.notice(error.message);
-    }
+  const attempt = (act) => () => act().catch((error) => parts.desk.notice(error.message));
+  const entry = ({ id, title, updated_at }) => {
+    const name = title || "Untitled";
+    const fetchAndOpen = async () => parts.open(await fetchStory(id));
+    const remove = async () => {
+      if (!confirm(`Delete “${name}” from the server, with all its branches and links? It is nowhere else.`)) return;
+      await api("DELETE", `/api/stories/${id}`);
+      await showShelf(root, parts);
+    };
+    return h(
+      "li",
+      {},
+      h("button", { type: "button", class: "title", onclick: attempt(fetchAndOpen) }, name),
+      h("small", {}, day(updated_at)),
+      h("button", { type: "button", class: "link quiet", "aria-label": `Delete ${name}`, onclick: attempt(remove) }, "Delete"),
+    );
   };
-  const entry = ({ id, title, updated_at }) =>
-    h("li", {}, h("button", { type: "button", class: "title", onclick: fetchAndOpen(id) }, title || "Untitled"), h("small", {}, day(updated_at)));
   return [h("h2", {}, "Only on the server"), h("ul", { class: "shelf" }, ...stories.map(entry))];
 }
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.web.browser.conftest import AT_ONCE, open_desk, watch
 from tests.web.browser.hands import caret_to, finished, generate, reload, text_of, write
@@ -96,6 +96,13 @@ async def test_a_story_can_be_written_by_keyboard_alone(desk: Page) -> None:
     await desk.keyboard.press("ArrowLeft")
     await desk.keyboard.press("Enter")
     assert await text_of(desk) == first
+
+
+async def test_a_browser_that_is_too_old_is_told_so(context: BrowserContext) -> None:
+    await context.add_init_script("delete window.Highlight")
+    page = await context.new_page()
+    await page.goto("/")
+    await expect(page.get_by_role("alert")).to_contain_text("A newer browser may do better.")
 
 
 async def test_focus_can_be_seen(desk: Page) -> None:

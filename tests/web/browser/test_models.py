@@ -78,3 +78,5 @@ async def test_a_model_that_is_gone_is_said_and_nothing_is_lost(desk: Page) -> N
     await desk.keyboard.press("Control+Enter")
     await expect(desk.get_by_role("alert")).to_contain_text("long-gone")
     await expect(desk.locator("#page")).to_have_text("Once upon a time")
+    await desk.get_by_role("link", name="Choose another").click()
+    await expect(desk.get_by_role("heading", name="Models")).to_be_visible()

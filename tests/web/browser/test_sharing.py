@@ -62,3 +62,17 @@ async def test_a_story_kept_on_the_server_comes_back_whole(desk: Page) -> None:
     assert await text_of(desk) == text
     await desk.get_by_role("button", name="Undo").click()
     assert await text_of(desk) == "Once upon a time"
+
+
+async def test_a_story_that_is_only_on_the_server_can_be_deleted_there(desk: Page) -> None:
+    await write(desk, "A story of the past")
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await desk.get_by_label("Keep it there too").check()
+    await expect(desk.get_by_text("It is there")).to_be_visible()
+    await desk.keyboard.press("Escape")
+    desk.on("dialog", lambda dialog: dialog.accept())
+    await desk.get_by_role("link", name="Shelf").click()
+    for heading in ("Stories", "Only on the server"):
+        await expect(desk.get_by_role("heading", name=heading)).to_be_visible()
+        await desk.get_by_role("button", name="Delete A story of the past").click()
+    await expect(desk.locator(".shelf .title")).to_have_count(0)
