@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 AnyEngine = Engine | RemoteEngine
 SHIPPED = Path(__file__).parent / "checkpoints"
+RUN_CHECKPOINT = "checkpoint"  # where a run of the trainer keeps its best, below the run's own folder
 
 
 class CheckpointSettings(BaseModel):
@@ -119,16 +121,18 @@ class Engines:
             raise InputError(f"checkpoint must be one of {', '.join(self.names())}, got {name!r}", "checkpoint")
         with ThreadPoolExecutor(1) as passing:  # ends with its OpenMP helpers, which would slow the engine: see Worker
             checkpoint = await asyncio.get_running_loop().run_in_executor(passing, load_checkpoint, path)
+        checkpoint = replace(checkpoint, name=name)  # not that of a run's folder "checkpoint"
         log.info("checkpoint_loaded name=%s path=%s", name, path)
         if self._settings.backend == "ray":
             return await RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap).__aenter__()
         return await Engine(checkpoint, self._settings, self._limits).__aenter__()
 
     def _paths(self) -> dict[str, Path]:
-        """Checkpoints by name; where two folders hold the same name, the first folder wins."""
+        """Checkpoints by name, runs of the trainer among them; of two with one name the first folder's wins."""
         found: dict[str, Path] = {}
         for folder in self._checkpoints.folders:
-            for config in folder.glob(f"*/{CONFIG}"):
-                if not config.parent.name.startswith("."):
-                    found.setdefault(config.parent.name, config.parent)
+            for config in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/{RUN_CHECKPOINT}/{CONFIG}")):
+                name = config.relative_to(folder).parts[0]
+                if not name.startswith("."):
+                    found.setdefault(name, config.parent)
         return found

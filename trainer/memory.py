@@ -25,6 +25,7 @@ from .tokens import count_text
 
 log = logging.getLogger(__name__)
 
+_LEAST_GAIN = 1e-4  # nats a token: on a short text a decay towards nothing gains less for ever
 STATIC_SEGMENT = 256  # tokens read at once where nothing is learned; does not change the figures
 
 Ids = npt.NDArray[Any]
@@ -190,7 +191,7 @@ def _climb(
 ) -> DynamicSettings:
     for step in (factor, 1 / factor):
         start = best
-        while nats(neighbour := replace(best, **{name: getattr(best, name) * step})) < nats(best):
+        while nats(neighbour := replace(best, **{name: getattr(best, name) * step})) < nats(best) - _LEAST_GAIN:
             best = neighbour
         if best != start:
             break

@@ -45,6 +45,7 @@ _COST: _Columns = (
     ("writes tokens/s, 64 streams", lambda run: f"{run['decode']['64']:,.0f}"),
 )
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_FEW_EPOCHS = 3
 _NOVELTY = ("4", "6", "8", "10", "12")
 
 
@@ -150,7 +151,9 @@ def novelty_table(results: Json) -> list[list[str]]:
 def summary(results: Json) -> list[str]:
     """Say in two or three sentences who wins, by how much, and what is still missing."""
     ranked = [run for run in _ranked(results) if "scores" in run]
-    return [*([_ranking(ranked)] if ranked else ["No run has been measured yet."]), *_missing(results["runs"])]
+    if not ranked:
+        return ["No run has been measured yet.", *_missing(results["runs"])]
+    return [_ranking(ranked), *_better_floors(ranked[0], results.get("floors", {})), *_missing(results["runs"])]
 
 
 def analysis(results: Json) -> dict[str, list[str]]:
@@ -222,6 +225,14 @@ def _colour(results: Json, name: str) -> str:
     return _COLOURS[names.index(name) % len(_COLOURS)]
 
 
+def _better_floors(best: Json, floors: Json) -> list[str]:
+    """Name the simple methods that no run has beaten."""
+    lowest = best["scores"]["test"]["bits_per_byte"]
+    better = {name: floor["bits_per_byte"] for name, floor in floors.get("test", {}).items()}
+    named = [f"{name} ({bits:.3f})" for name, bits in better.items() if bits < lowest]
+    return [f"Simple methods predict them better still: {', '.join(named)}."] if named else []
+
+
 def _missing(runs: Sequence[Json]) -> list[str]:
     sentences = [f"{run['name']} failed: {run['failure']['message']}." for run in runs if "failure" in run]
     rest = [run for run in runs if "failure" not in run and "scores" not in run]
@@ -253,10 +264,12 @@ def _fitting(run: Json) -> str:
     last = train["history"][-3:]
     gain = last[0]["valid_bits_per_byte"] - last[-1]["valid_bits_per_byte"] if len(last) > 1 else 0.0
     epochs = train["tokens"] / train["train_tokens"]
-    if gap > 0.3:
+    if gap > 0.3 and epochs >= _FEW_EPOCHS:
         fit = (
             "it has begun to learn its books by heart, and more regularisation or more books would help more than time"
         )
+    elif gap > 0.1 and epochs < _FEW_EPOCHS:
+        fit = "in so few passes it has learned nothing by heart, so the validation books are less like the rest"
     elif gap > 0.1:
         fit = "it fits its books better than new ones, as a network of this size must after so many passes"
     else:

@@ -88,3 +88,11 @@ async def test_a_checkpoint_goes_on_loading_when_the_one_who_asked_first_leaves(
         asking.cancel()
         assert (await finish(await engines.get("fable"))).reason == "length"
     assert caplog.text.count("checkpoint_loaded") == 1
+
+
+async def test_a_run_of_the_trainer_goes_by_the_name_of_its_folder(folder: Path, tiny_checkpoint: Path) -> None:
+    (folder / "mine" / "data").mkdir(parents=True)
+    shutil.copytree(tiny_checkpoint, folder / "mine" / "checkpoint")
+    async with Engines(CheckpointSettings(folders=(folder,), name="mine"), SMALL) as engines:
+        assert engines.names() == ["fable", "mine", "saga"]
+        assert (await engines.get()).name == "mine"

@@ -13,7 +13,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.tiny import TEXT
 from tests.web.conftest import Desk, Written
+from trainer import __main__ as trainer
 from web.__main__ import main
 
 
@@ -256,3 +258,36 @@ async def test_sighup_swaps_the_checkpoint_and_a_bad_one_changes_nothing(install
         server.process.send_signal(signal.SIGHUP)
         await asyncio.sleep(1)
         assert (await desk.write(**request)).text == after.text
+
+
+async def test_a_run_of_the_trainer_is_served_and_a_better_one_takes_over_under_running_streams(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's retraining story: a folder of books, `train`, serve; then `train` again while somebody reads."""
+    (installation / "books").mkdir()
+    (installation / "books" / "donkey.txt").write_text(TEXT * 2)
+    sizes = "--vocab-size=300 --embedding-size=16 --hidden-size=16 --layers=1 --dropout=0 --lanes=4 --quiet"
+    for name, seed in (("mine", 1), ("better", 2)):
+        options = ["--out", str(installation / "checkpoints" / name), "--steps=4", f"--seed={seed}", *sizes.split()]
+        assert trainer.main(["train", str(installation / "books"), *options]) == 0
+    monkeypatch.setenv("FABLEWRIGHT_CHECKPOINT__NAME", "mine")
+    request = {"prompt": "Once upon a time", "max_tokens": 40, "seed": 3}
+    runs = installation / "checkpoints"
+    async with served() as server, aiohttp.ClientSession() as client, client.ws_connect(f"{server.url}/ws") as socket:
+        desk = Desk(socket)
+        before = await desk.write(**request)
+        assert before.accepted["checkpoint"] == "mine"
+        async with client.ws_connect(f"{server.url}/ws") as other:
+            reader = Desk(other)
+            await reader.send("start", id="a", pace=10, **request)
+            while (message := await reader.receive())["type"] != "text":
+                pass
+            (runs / "mine").rename(runs / ".old")
+            (runs / "better").rename(runs / "mine")
+            server.process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(30):
+                while (after := await desk.write(**request)).text == before.text:
+                    pass
+            assert after.accepted["checkpoint"] == "mine"
+            rest = Written([message, *await reader.until_end("a")])
+            assert (rest.text, rest.end["type"]) == (before.text, "done")
