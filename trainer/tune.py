@@ -1,12 +1,13 @@
 """`python -m trainer tune SEARCH.toml`: a search for better training options with Optuna.
 
-Trials stand in a database (DATABASE_URL, or a SQLite file beside the results), so a search goes on wherever it stopped
-and any number of workers, on any machines that reach the database, share it. A trial trains in a process of its own;
-its validations are watched as they come, and it is stopped where others at the same point did better. The best options
-are written as a preset that `train --preset` takes.
+Trials stand in a database (PostgreSQL at DATABASE_URL, or a SQLite file beside the results), so a search goes on
+wherever it stopped and any number of workers, on any machines that reach the database, share it. A trial trains in a
+process of its own; its validations are watched as they come, and it is stopped where others at the same point did
+better. The best options are written as a preset that `train --preset` takes.
 """
 
 import argparse
+import fcntl
 import json
 import logging
 import math
@@ -20,15 +21,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
+import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from core.errors import ConfigError, CorpusError
+from core.errors import ConfigError, CorpusError, StoreError
 
 from .presets import as_arguments, load_preset
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
+_SCHEMA = "fablewright_tune"
+_LOCK = 0x66775F74  # a number that only this means
 
 
 class Real(BaseModel):
@@ -139,7 +143,7 @@ def open_study(search: Search) -> optuna.Study:
     """Create the study, or join the one of that name."""
     return optuna.create_study(
         study_name=search.name,
-        storage=optuna.storages.RDBStorage(_storage_url(search)),
+        storage=_storage(search),
         load_if_exists=True,
         direction="minimize",
         sampler=optuna.samplers.TPESampler(constant_liar=True),  # workers side by side try different things
@@ -210,12 +214,27 @@ def _read_lines(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines[:-1]]  # after the last line end there may be half a line
 
 
-def _storage_url(search: Search) -> str:
-    """Optuna works with drivers that block: take the async ones' names out of DATABASE_URL."""
-    url = os.environ.get("DATABASE_URL", f"sqlite:///{search.out / 'trials.sqlite3'}")
-    for asynchronous, blocking in (("+aiosqlite", ""), ("+asyncpg", "+psycopg")):
-        url = url.replace(asynchronous, blocking, 1)
-    return url
+def _storage(search: Search) -> optuna.storages.RDBStorage:
+    """Open a PostgreSQL database at DATABASE_URL, else a SQLite file beside the results; one worker makes the tables.
+
+    In PostgreSQL the trials have a schema of their own: Optuna and our migrations would both call a table
+    `alembic_version`, and each take the other's for its own.
+    """
+    url = sa.make_url(os.environ.get("DATABASE_URL", "sqlite://"))
+    if url.get_backend_name() != "postgresql":
+        with (search.out / "trials.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return optuna.storages.RDBStorage(f"sqlite:///{search.out / 'trials.sqlite3'}")
+    url = url.set(drivername="postgresql+psycopg")  # Optuna works with drivers that block
+    try:
+        engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(_LOCK)))  # until the connection closes
+            connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
+            where = {"connect_args": {"options": f"-csearch_path={_SCHEMA}"}, "poolclass": sa.NullPool}
+            return optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=where)
+    except sa.exc.SQLAlchemyError as error:
+        raise StoreError(f"cannot keep trials in {url.render_as_string()}: {getattr(error, 'orig', error)}") from None
 
 
 def _toml_value(value: Any) -> str:

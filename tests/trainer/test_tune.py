@@ -1,12 +1,16 @@
 """A real search with real, tiny trainings; storage is a real SQLite file."""
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from argparse import Namespace
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
 
 from core.errors import ConfigError
 from tests.tiny import TEXT
@@ -56,6 +60,38 @@ def test_a_search_goes_on_and_writes_a_preset_that_train_takes(
         main(expand_preset(["train", str(tmp_path / "book.txt"), "--preset", str(path), "--out", f"{tmp_path}/r"])) == 0
     )
     assert "2 trials, 2 of them to the end" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def test_two_workers_that_start_together_share_a_search(
+    plan: Path, database: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    if database == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        monkeypatch.setenv("DATABASE_URL", f"postgresql+asyncpg://fable@127.0.0.1:{server.port}/postgres")
+    command = [sys.executable, "-m", "trainer", "tune", str(plan), "--trials", "1"]
+    root = Path(__file__).parents[2]
+    workers = [subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    study = open_study(read_search(plan))
+    assert sorted(trial.number for trial in study.trials) == [0, 1]
+    assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
+    if database == "postgresql":  # our migrations keep a table of that name in their own schema
+        engine = sa.create_engine(os.environ["DATABASE_URL"].replace("asyncpg", "psycopg"), poolclass=sa.NullPool)
+        assert "alembic_version" in sa.inspect(engine).get_table_names("fablewright_tune")
+        assert "alembic_version" not in sa.inspect(engine).get_table_names("public")
+
+
+def test_a_database_that_cannot_be_reached_is_one_line(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://fable:secret@127.0.0.1:1/postgres")
+    assert main(["tune", str(plan)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot keep trials in postgresql+psycopg://fable:***@127.0.0.1:1/postgres" in error
+    assert "secret" not in error
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
