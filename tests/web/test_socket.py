@@ -1,6 +1,7 @@
 """The WebSocket, from outside: a really listening server and aiohttp's client."""
 
 import asyncio
+import socket
 
 import pytest
 from aiohttp import WSMsgType
@@ -218,9 +219,11 @@ async def test_a_client_that_does_not_read_is_cut_off_and_its_streams_are_freed(
     async with site.connect() as desk:
         transport = desk.socket._response.connection.transport  # type: ignore[union-attr]
         transport.pause_reading()
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         for number in range(40):  # their answers must fill the buffers of both kernels' ends
             await desk.send("start", id=str(number), prompt="", max_tokens=600, logprobs=20)
         await eventually(lambda: not site.web._sockets, within_s=60)
+        transport.abort()  # or the client waits ten seconds for a farewell it does not read
     await eventually(lambda: streams_open(site) == 0)
 
 
