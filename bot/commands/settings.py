@@ -23,7 +23,12 @@ _NAMES = [SHOWN_AS.get(name, name) for name in USER_SETTINGS]
 def user_settings(longest: int) -> app_commands.Group:
     """Make `/settings show|set|reset`."""
     group = app_commands.Group(name="settings", description="Your own defaults for every story.")
+    _add_reading(group)
+    _add_setting(group, longest)
+    return group
 
+
+def _add_reading(group: app_commands.Group) -> None:
     @group.command(name="show", description="Show your own defaults.")
     async def show(interaction: "discord.Interaction[Fablewright]") -> None:
         client = interaction.client
@@ -34,6 +39,17 @@ def user_settings(longest: int) -> app_commands.Group:
         else:
             await tell(interaction, "You have set nothing: the server's defaults hold. Set yours with /settings set.")
 
+    @group.command(name="reset", description="Forget your own defaults, one or all.")
+    @app_commands.describe(name="Which one; leave it out to forget all")
+    async def reset(interaction: "discord.Interaction[Fablewright]", name: str | None = None) -> None:
+        await reset_names(interaction, "user", interaction.client.storyteller.user_key(interaction), name, _NAMES)
+
+    @reset.autocomplete("name")
+    async def names(_: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        return choices(_NAMES, typed)
+
+
+def _add_setting(group: app_commands.Group, longest: int) -> None:
     @group.command(name="set", description="Set your own defaults; what you leave out stays as it is.")
     @app_commands.describe(
         length="How many tokens to write",
@@ -71,17 +87,6 @@ def user_settings(longest: int) -> app_commands.Group:
             "user", interaction.client.storyteller.user_key(interaction), **values
         )
         await tell(interaction, f"Saved as your own defaults:\n{listing(values)}")
-
-    @group.command(name="reset", description="Forget your own defaults, one or all.")
-    @app_commands.describe(name="Which one; leave it out to forget all")
-    async def reset(interaction: "discord.Interaction[Fablewright]", name: str | None = None) -> None:
-        await reset_names(interaction, "user", interaction.client.storyteller.user_key(interaction), name, _NAMES)
-
-    @reset.autocomplete("name")
-    async def names(_: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
-        return choices(_NAMES, typed)
-
-    return group
 
 
 def checked(given: Mapping[str, Any], defaults: SamplingDefaults) -> dict[str, Any]:
