@@ -18,7 +18,7 @@ setup: .venv/.serving
 setup-training: .venv/.training ## what python -m trainer needs
 
 test: .venv/.developing ## a process a core, at most four; a file's tests share what they set up
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.developing ## format, lint, strict types
 	$(BIN)/ruff format --check .
