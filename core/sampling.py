@@ -111,13 +111,12 @@ class Sampler:
         id, place, total = _invert_one(probabilities, draw.uniform)
         if not math.isfinite(total):
             return [NOT_FINITE]
-        chance = table[id]
-        removed = params.top_k > 0 or (params.min_p > 0 and chance < params.min_p * float(table.max()))
-        if not removed and chance <= self._columns.unsure_below[0]:
-            removed = (
-                len(self._in_tail(probabilities, np.array([chance]), self._columns.tail * total, np.array([0]))) > 0
-            )
-        return [_draw_again(table, params, chance, total, place) if removed else id]
+        chance = float(table[id])
+        is_removed = params.top_k > 0 or (params.min_p > 0 and chance < params.min_p * float(table.max()))
+        if not is_removed and chance <= self._columns.unsure_below[0]:
+            chances, tails = np.array([chance], dtype=np.float32), self._columns.tail * total
+            is_removed = len(self._in_tail(probabilities, chances, tails, np.array([0]))) > 0
+        return [_draw_again(table, params, chance, total, place) if is_removed else id]
 
     def _in_tail(
         self,
@@ -134,7 +133,9 @@ class Sampler:
         for width in (round_up(whole // 8, BLOCK), whole):
             if len(rows) == 0:
                 break
-            part = probabilities[:, :width].index_select(0, torch.from_numpy(rows))
+            part = probabilities[:, :width]
+            if len(rows) < len(part):
+                part = part.index_select(0, torch.from_numpy(rows))
             unlikely = self._buffer[: part.numel()].view(part.shape)  # 0 or 1 in float32: four times faster than bool
             torch.le(part, torch.from_numpy(chances[rows]).unsqueeze(1), out=unlikely)
             sums = unlikely.mul_(part).view(len(rows), -1, BLOCK).sum(-1)
