@@ -1,5 +1,6 @@
 """Two processes train the model that one would have trained."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ OPTIONS = [
     "--dropout=0",
     "--steps=8",
     "--no-bfloat16",
-    "--validations=1",
+    "--validations=4",
     "--quiet",
 ]
 
@@ -49,6 +50,12 @@ def test_two_processes_learn_what_one_learns_up_to_rounding_and_resume(corpus: P
     one, two = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    curves = [
+        [json.loads(line)["valid_loss"] for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert len(curves[0]) == 4
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
 
 
 def test_another_number_of_processes_cannot_go_on(
