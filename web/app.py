@@ -25,7 +25,7 @@ from .metrics import Metrics
 from .openai import OpenAI
 from .openapi import OpenApi
 from .problems import show_problems
-from .report import Report
+from .reports import Reports
 from .security import same_origin_only, send_headers
 from .settings import WebSettings
 from .signin import SignIn
@@ -99,7 +99,7 @@ class Web:
             *Account(self._store, self.generations, self.settings).routes(),
             *Stories(self._store, timeout_s=timeout_s).routes(),
             *Checkpoints(self.generations, timeout_s=timeout_s).routes(),
-            *Report(self.settings.report).routes(),
+            *Reports(self.settings.reports).routes(),
             *SignIn(self._store).routes(),
             *StaticFiles().routes(),
         ]

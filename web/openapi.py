@@ -8,7 +8,7 @@ from aiohttp.web import Request, Response, RouteDef, get, json_response
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from . import account, checkpoints, health, report, stories
+from . import account, checkpoints, health, reports, stories
 from . import openai_bodies as openai
 
 _PLACE = "#/components/schemas/{model}"
@@ -127,12 +127,21 @@ OPERATIONS: Sequence[Operation] = (
     ),
     Operation(
         method="get",
-        path="/api/report",
-        summary="Return the comparison of recipes, in Markdown",
-        answers={200: report.ReportView},
+        path="/api/reports",
+        summary="List the comparisons of recipes",
+        answers={200: reports.ReportList},
     ),
     Operation(
-        method="get", path="/api/report/{drawing}", summary="Return a drawing of the comparison", media="image/svg+xml"
+        method="get",
+        path="/api/reports/{name}",
+        summary="Return a comparison in Markdown",
+        answers={200: reports.ReportDetails},
+    ),
+    Operation(
+        method="get",
+        path="/api/reports/{name}/{drawing}",
+        summary="Return a drawing of a comparison",
+        media="image/svg+xml",
     ),
     Operation(
         method="post",

@@ -31,7 +31,7 @@ class WebSettings(BaseModel):
     max_message_bytes: int = Field(default=4 * 2**20, ge=2**16)
     max_choices: int = Field(default=16, ge=1)
 
-    report: Path = Path("docs/comparison/report.md")
+    reports: Path = Path("docs/results")
     resume_s: float = Field(default=60, ge=0)
     idle_timeout_s: float = Field(default=900, gt=0)
     handover_socket: Path = Path("data/web.sock")

@@ -5,8 +5,8 @@ import { h } from "./dom.js";
 /** A drawing that lies beside the report; nothing else is ever loaded. */
 const drawing = /^!\[([^\]]*)\]\(([\w-]+\.svg)\)$/;
 
-/** @param {string} source @returns {HTMLElement[]} */
-export function fromMarkdown(source) {
+/** @param {string} source @param {string} folder  where drawings lie @returns {HTMLElement[]} */
+export function fromMarkdown(source, folder = "") {
   const blocks = [];
   const lines = source.replace(/^---\n[\s\S]*?\n---\n/, "").split("\n");
   while (lines.length) {
@@ -15,7 +15,7 @@ export function fromMarkdown(source) {
     if (heading) blocks.push(h(heading[1].length < 2 ? "h3" : "h4", {}, ...inline(heading[2])));
     else if (line.startsWith("```")) blocks.push(h("pre", {}, take(lines, (one) => !one.startsWith("```"), true).join("\n")));
     else if (line.startsWith(">")) blocks.push(h("blockquote", {}, ...fromMarkdown(quoted([line, ...take(lines, (one) => one.startsWith(">"))]))));
-    else if (drawing.test(line)) blocks.push(h("img", { src: `/api/report/${drawing.exec(line)[2]}`, alt: drawing.exec(line)[1] }));
+    else if (folder && drawing.test(line)) blocks.push(h("img", { src: folder + drawing.exec(line)[2], alt: drawing.exec(line)[1] }));
     else if (line.startsWith("|")) blocks.push(table([line, ...take(lines, (one) => one.startsWith("|"))]));
     else if (/^[-*]\s/.test(line)) blocks.push(list([line, ...take(lines, (one) => /^([-*]\s|\s{2,}\S)/.test(one))]));
     else if (line.trim()) blocks.push(h("p", {}, ...inline([line, ...take(lines, (one) => /^[^#|`\s>!-]/.test(one))].join(" "))));

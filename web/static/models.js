@@ -40,16 +40,26 @@ export async function showModels(root, parts) {
   draw();
   const comparison = h("section", { class: "comparison", "aria-label": "Side by side" });
   renderComparison(comparison, models, parts);
-  const report = h("section", { class: "report", "aria-label": "Comparison of recipes" });
-  root.replaceChildren(title, cards, comparison, report);
-  await showReport(report);
+  const reports = h("section", { class: "report", "aria-label": "Comparisons of recipes" });
+  root.replaceChildren(title, cards, comparison, reports);
+  await showReports(reports);
 }
 
-/** How recipes of training compare, where the server has a report that says it. */
-async function showReport(root) {
-  const { markdown } = await api("GET", "/api/report").catch(() => ({ markdown: null }));
-  if (!markdown) return;
-  root.append(h("h2", {}, "Recipes compared"), h("details", {}, h("summary", {}, "The report"), ...fromMarkdown(markdown)));
+/** How recipes of training compare, where the server has reports that say it. */
+async function showReports(root) {
+  const { reports } = await api("GET", "/api/reports").catch(() => ({ reports: [] }));
+  if (reports.length) root.append(h("h2", {}, "Recipes compared"), ...reports.map(report));
+}
+
+function report({ name, title }) {
+  const place = `/api/reports/${encodeURIComponent(name)}`;
+  const whole = h("details", {}, h("summary", {}, title));
+  const fetchOnce = async () => {
+    const blocks = await api("GET", place).then(({ markdown }) => fromMarkdown(markdown, `${place}/`), (error) => [h("p", {}, error.message)]);
+    whole.append(...blocks);
+  };
+  whole.addEventListener("toggle", fetchOnce, { once: true });
+  return whole;
 }
 
 function card(model, desk, redraw) {

@@ -100,25 +100,27 @@ DRAWING = (
 
 
 @pytest.fixture(scope="session")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison of two recipes with its drawings, in the Markdown that the trainer writes."""
-    folder = tmp_path_factory.mktemp("report")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a comparison of two recipes and its drawings, in the Markdown that the trainer writes."""
+    reports = tmp_path_factory.mktemp("reports")
+    folder = reports / "three-minutes"
+    folder.mkdir()
     (folder / "report.md").write_text(REPORT, encoding="utf-8")
     for name in ("curves-time.svg", "curves-tokens.svg"):
         (folder / name).write_text(DRAWING, encoding="utf-8")
-    return folder / "report.md"
+    return reports
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def server(
-    chromium: str, checkpoints: Path, report: Path, tmp_path_factory: pytest.TempPathFactory
+    chromium: str, checkpoints: Path, reports: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
     """The address of `python -m web serve`, as a visitor meets it."""
     folder = tmp_path_factory.mktemp("server")
     models = {
         "FABLEWRIGHT_CHECKPOINT__FOLDERS": json.dumps([str(checkpoints)]),
         "FABLEWRIGHT_CHECKPOINT__NAME": "donkey",
-        "FABLEWRIGHT_WEB__REPORT": str(report),
+        "FABLEWRIGHT_WEB__REPORTS": str(reports),
     }
     if "DESK_PICTURES" in os.environ:
         models = {}  # pictures are taken with the model that ships

@@ -18,8 +18,8 @@ async def test_every_model_shows_its_card(desk: Page) -> None:
 
 async def test_the_comparison_of_recipes_is_shown_with_its_drawings(desk: Page) -> None:
     await desk.get_by_role("link", name="Models").click()
-    await desk.get_by_text("The report").click()
-    report = desk.get_by_role("region", name="Comparison of recipes")
+    report = desk.get_by_role("region", name="Comparisons of recipes")
+    await report.get_by_text("Three minutes a recipe").click()
     await expect(report.get_by_role("heading", name="Three minutes a recipe")).to_be_visible()
     await expect(report.get_by_role("cell", name="fast", exact=True).first).to_be_visible()
     await expect(report.get_by_text("fast predicts the test books best.")).to_be_visible()
