@@ -42,8 +42,16 @@ def test_index_refuses_what_is_no_checkpoint(books: Path, capsys: pytest.Capture
 
 
 def test_training_writes_the_index_too(books: Path, tmp_path: Path) -> None:
-    arguments = ["train", str(books), "--out", str(tmp_path / "run"), "--steps", "2", "--quiet", "--preset", "fast"]
-    sizes = ["--embedding-size", "16", "--hidden-size", "16", "--vocab-size", "300", "--split", "90/5/5"]
+    arguments = [
+        "train",
+        str(books),
+        f"--out={tmp_path / 'run'}",
+        "--preset=fast",
+        "--steps=2",
+        "--split=90/5/5",
+        "--quiet",
+    ]
+    sizes = ["--vocab-size=300", "--embedding-size=16", "--hidden-size=16", "--layers=1", "--dropout=0", "--lanes=4"]
     assert main([*arguments, *sizes]) == 0
     novelty = load_checkpoint(tmp_path / "run" / "checkpoint").novelty
     assert novelty is not None

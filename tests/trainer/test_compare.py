@@ -32,7 +32,16 @@ sample_tokens = 12
 passages = 4
 prompt_words = 5
 passage_words = 12
-options = {{ steps = 3, embedding_size = 16, hidden_size = 16, vocab_size = 300, lanes = 4, validations = 2 }}
+
+[options] # all that a plan would choose is given: no training measures the machine first
+steps = 3
+vocab_size = 300
+embedding_size = 16
+hidden_size = 16
+layers = 1
+dropout = 0.1
+lanes = 4
+validations = 2
 
 [[runs]]
 name = "small"

@@ -24,7 +24,7 @@ out = "{folder}/out"
 corpus = "{folder}/book.txt"
 valid = "{folder}/valid.txt"
 threads = 1
-options = {{ steps = 3, embedding_size = 16, vocab_size = 300, lanes = 4, validations = 3 }}
+options = {{ steps = 3, vocab_size = 300, embedding_size = 16, layers = 1, dropout = 0.1, lanes = 4, validations = 3 }}
 
 [space]
 learning_rate = {{ kind = "real", low = 1e-3, high = 1e-2, log = true }}
