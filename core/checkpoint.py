@@ -9,11 +9,12 @@
 Written aside, fsynced and renamed: a crash leaves the old checkpoint or the new one. Loading never unpickles.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class CheckpointConfig:
     architecture: str
     model: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
+    tokenizer_sha256: str = ""  # set when saved; two tokenizers of one size fit the weights, and only one makes sense
     version: int = FORMAT_VERSION
 
 
@@ -61,11 +63,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     config = _read_config(path / CONFIG)
     tokenizer = Tokenizer.load(path / TOKENIZER)
-    expected = config.model.get("vocab_size")
-    if expected != tokenizer.vocab_size:
-        raise CheckpointError(
-            f"{path / TOKENIZER}: expected {expected} pieces, as in {CONFIG}, got {tokenizer.vocab_size}"
-        )
+    _check_tokenizer(tokenizer, config, path / TOKENIZER)
     try:
         with torch.device("meta"):  # no memory and no random numbers: the weights come from the file
             model = build_model(config.architecture, config.model)
@@ -99,6 +97,7 @@ def save_checkpoint(
     try:
         weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, aside / WEIGHTS)
+        config = replace(config, tokenizer_sha256=_digest(tokenizer))
         (aside / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
         (aside / TOKENIZER).write_bytes(tokenizer.to_bytes())
         (aside / CARD).write_text(card, encoding="utf-8")
@@ -130,6 +129,20 @@ def _read_config(file: Path) -> CheckpointConfig:
         return CheckpointConfig(**fields)
     except TypeError as error:
         raise CheckpointError(f"{file} does not fit: {error}") from error
+
+
+def _check_tokenizer(tokenizer: Tokenizer, config: CheckpointConfig, file: Path) -> None:
+    expected, advice = config.model.get("vocab_size"), "copy the whole folder again from where it was trained"
+    if expected != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{file}: expected {expected} pieces, as in {CONFIG}, got {tokenizer.vocab_size}; {advice}"
+        )
+    if config.tokenizer_sha256 not in ("", _digest(tokenizer)):
+        raise CheckpointError(f"{file} is not the tokenizer that {CONFIG} names by its SHA-256; {advice}")
+
+
+def _digest(tokenizer: Tokenizer) -> str:
+    return hashlib.sha256(tokenizer.to_bytes()).hexdigest()
 
 
 def _load_weights(model: torch.nn.Module, file: Path) -> None:

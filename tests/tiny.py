@@ -1,5 +1,6 @@
 """A tiny real model on a text of our own: what tests use where others would use a mock. Trains in about two seconds."""
 
+import codecs
 from pathlib import Path
 
 import torch
@@ -35,6 +36,11 @@ The fox laughed and laughed. "It is the biggest well in the world," said the fox
 They stayed until the evening. Then they walked home again, three days through the wood and over the hill, and they \
 sang all the way. The end.
 """
+
+
+def other_tokenizer() -> Tokenizer:
+    """Return a tokenizer with as many pieces as the tiny checkpoint's, and all of them others."""
+    return Tokenizer.train([codecs.encode(TEXT, "rot13")], vocab_size=480)
 
 
 def make_tiny_checkpoint(path: Path, *, steps: int = 100) -> Path:

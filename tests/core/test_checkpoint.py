@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from core.errors import CheckpointError
+from tests.tiny import other_tokenizer
 
 
 @pytest.fixture
@@ -89,6 +90,20 @@ def test_half_a_file_is_named(damaged: Path, file: str) -> None:
     (damaged / file).write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match=file):
         load_checkpoint(damaged)
+
+
+def test_another_tokenizer_of_the_same_size_is_refused(damaged: Path) -> None:
+    assert other_tokenizer().vocab_size == load_checkpoint(damaged).tokenizer.vocab_size
+    (damaged / "tokenizer.model").write_bytes(other_tokenizer().to_bytes())
+    with pytest.raises(CheckpointError, match=r"is not the tokenizer that config.json names .* copy the whole folder"):
+        load_checkpoint(damaged)
+
+
+def test_a_checkpoint_saved_before_tokenizers_had_digests_loads(damaged: Path) -> None:
+    config = json.loads((damaged / "config.json").read_text())
+    assert len(config.pop("tokenizer_sha256")) == 64
+    (damaged / "config.json").write_text(json.dumps(config))
+    load_checkpoint(damaged)
 
 
 def test_a_tensor_of_the_wrong_shape_is_named(damaged: Path) -> None:
