@@ -9,6 +9,7 @@ from discord import app_commands
 
 from core.checkpoint import CARD
 from core.engines import Engines
+from core.errors import ConfigError
 from core.requests import Limits, SamplingDefaults
 from core.store import Store
 from core.writer import Writer
@@ -64,12 +65,22 @@ class Fablewright(discord.AutoShardedClient):
         self._recovering: asyncio.Task[None] | None = None
 
     async def setup_hook(self) -> None:
-        """Prepare between logging in and connecting."""
+        """Prepare between logging in and connecting. Raises ConfigError where another bot has this token."""
+        await self._refuse_a_second_one()
         self.add_dynamic_items(StoryButton, Decision)
         for command in all_commands(self.settings):
             self.tree.add_command(command)
         await sync_if_changed(self.tree, self.store)
         self._recovering = asyncio.create_task(self.storyteller.recover(), name="recover")
+
+    async def _refuse_a_second_one(self) -> None:
+        """Both would answer every command, and each would take the other's running stories for lost ones."""
+        other = await self.store.log.claim(f"discord_bot_{self.application_id}")
+        if other is not None:
+            raise ConfigError(
+                f"a bot with this DISCORD_TOKEN runs already, as process {other.pid} on {other.host}: stop that one, "
+                "or make an application with a token of its own for this one; if its machine was lost, wait a minute"
+            )
 
     async def on_ready(self) -> None:
         log.info("ready user=%s servers=%d shards=%s", self.user, len(self.guilds), self.shard_count)

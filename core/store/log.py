@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import StoreError
-from ..tables import Forgotten, Generation
+from ..tables import Forgotten, Generation, LogWriter
 from .database import Database, RowsRefusedError
 from .facts import Facts
 from .presence import BEAT_S, Presence
@@ -89,9 +89,13 @@ class Log:
         # Several databases may share a folder: a spool is replayed to the one it was written for alone.
         database_id = await Facts(self._database).settle("database_id", uuid.uuid4().hex)
         self._interrupted += await self._presence.beat()
-        name = f"{database_id}-{self.writer_id}"
-        self._spool = await asyncio.to_thread(Spool.create, folder, name, self._settings.spool_mb * 2**20)
-        await self._adopt(folder, database_id)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self._say_goodbye)
+            name = f"{database_id}-{self.writer_id}"
+            self._spool = await asyncio.to_thread(Spool.create, folder, name, self._settings.spool_mb * 2**20)
+            undo.callback(self._spool.close)
+            await self._adopt(folder, database_id)
+            undo.pop_all()
         self._writing = asyncio.create_task(self._write_batches(), name="log-writer")
         self._beating = asyncio.create_task(self._beat(), name="log-beat")
         return self
@@ -103,9 +107,12 @@ class Log:
         for task in (self._beating, *self._tasks):
             task.cancel()
         await asyncio.gather(self._beating, *self._tasks, return_exceptions=True)
-        with contextlib.suppress(StoreError):
-            await self._presence.leave()
+        await self._say_goodbye()
         await asyncio.to_thread(self._spool.close)
+
+    async def claim(self, role: str) -> LogWriter | None:
+        """Take a role that one process has at a time; return the living process that has it already, else None."""
+        return await self._presence.claim(role)
 
     def start(self, row: Generation) -> None:
         """Mark a generation as running, soon. Raises StoreError when its end could not be kept."""
@@ -278,6 +285,10 @@ class Log:
             log.info("spool adopted: path=%s bytes=%d", spool.path, end)
             await asyncio.to_thread(spool.clear)
             await asyncio.to_thread(spool.close)
+
+    async def _say_goodbye(self) -> None:
+        with contextlib.suppress(StoreError):  # others will find this process gone
+            await self._presence.leave()
 
     async def _beat(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ..tables import Generation, LogWriter
+from ..tables import Fact, Generation, LogWriter
 from .database import Database
 
 BEAT_S = 15.0
@@ -43,6 +43,17 @@ class Presence:
                 sa.update(Generation).where(orphaned).values(reason="interrupted").returning(Generation.request_id)
             )
             return len(marked.all())
+
+    async def claim(self, role: str) -> LogWriter | None:
+        """Take a role that one writer has at a time; return the living one that has it already, else None."""
+        async with self._database.write() as session:
+            await self._database.insert_new(session, Fact, [{"name": role, "value": self.writer_id}])
+            holder = await session.get_one(Fact, role, with_for_update=True)
+            other = await session.get(LogWriter, holder.value)
+            if other is not None and other.id != self.writer_id and not self._is_dead(other, datetime.now(UTC)):
+                return other
+            holder.value = self.writer_id
+            return None
 
     async def leave(self) -> None:
         """Say that this writer is gone."""

@@ -78,6 +78,25 @@ async def test_one_address_alone_is_refused(environment: dict[str, str], fake: F
     assert fake.rest.requests == []
 
 
+async def test_a_second_bot_with_the_same_token_is_refused_and_the_first_goes_on(
+    environment: dict[str, str], fake: FakeDiscord, channel: Channel, ada: Person
+) -> None:
+    async with process(environment, fake) as first:
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=500)
+        await fake.until(lambda: asked.original and len(asked.original.edited_at) >= 2)
+        code, errors = await output(environment)
+        assert code == 2
+        assert f"a bot with this DISCORD_TOKEN runs already, as process {first.pid} on" in errors
+        assert "Traceback" not in errors
+        assert len(fake.gateway.identifies) == 1
+        message = asked.original
+        await fake.press(ada, message, "Stop")
+        await stands(fake, asked)
+        assert "interrupted" not in small_print(message)
+    async with process(environment, fake):  # the first one was killed: its place is free
+        assert len(fake.gateway.identifies) == 2
+
+
 async def test_commands_are_sent_only_when_they_changed(
     environment: dict[str, str], fake: FakeDiscord, channel: Channel
 ) -> None:

@@ -1,6 +1,7 @@
 """A row whose `finish` returned is in the log, whatever happens next."""
 
 import asyncio
+import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -223,3 +224,25 @@ async def test_a_sqlite_file_locked_too_long_is_an_outage_too(tmp_path: Path) ->
         blocker.close()
         await until(lambda: not store.log.stats().is_database_away)
         assert set(await reasons(store)) == {"during"}
+
+
+async def test_a_role_is_one_living_process_at_a_time(store: Store, database_settings: DatabaseSettings) -> None:
+    async with Store(database_settings, LogSettings(spool_mb=1)) as other:
+        assert await store.log.claim("bot") is None
+        assert await store.log.claim("bot") is None  # its own
+        holder = await other.log.claim("bot")
+        assert holder is not None
+        assert (holder.id, holder.pid) == (store.log.writer_id, os.getpid())
+        assert await other.log.claim("another bot") is None
+
+
+async def test_a_role_is_free_once_its_process_has_left(store: Store, database_settings: DatabaseSettings) -> None:
+    async with Store(database_settings, LogSettings(spool_mb=1)) as other:
+        assert await other.log.claim("bot") is None
+    assert await store.log.claim("bot") is None
+
+
+async def test_of_those_who_claim_a_role_at_once_one_gets_it(store: Store, database_settings: DatabaseSettings) -> None:
+    async with Store(database_settings, LogSettings(spool_mb=1)) as other:
+        answers = await asyncio.gather(*(one.log.claim("bot") for one in (store, other)))
+        assert sum(answer is None for answer in answers) == 1
