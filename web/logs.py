@@ -5,6 +5,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from aiohttp.http import HttpProcessingError
+
 
 def set_up_logging(*, as_json: bool, level: int = logging.INFO) -> None:
     """Send every log record to standard error."""
@@ -14,6 +16,19 @@ def set_up_logging(*, as_json: bool, level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     for chatty in ("asyncio", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(without_clients_faults)
+
+
+def without_clients_faults(record: logging.LogRecord) -> bool:
+    """Cut short what aiohttp logs, as an error with its trace, where a client sends no HTTP or leaves early.
+
+    The trace of the first repeats the bytes at fault: a cookie or a key may be among them.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args, record.exc_info = "refused what is not HTTP: status=%d", (error.code,), None
+    return not isinstance(error, ConnectionError)
 
 
 class JsonFormatter(logging.Formatter):

@@ -101,6 +101,9 @@ class Metrics:
             response = await handler(request)
             status = response.status
             return response
+        except (ConnectionError, asyncio.CancelledError):
+            status = 499  # nobody's fault: the client left before its answer; nginx's number for that
+            raise
         finally:
             resource = request.match_info.route.resource
             route = resource.canonical if resource else "none"

@@ -1,12 +1,13 @@
 """Process logs as a collector reads them, without what visitors wrote."""
 
+import asyncio
 import json
 import logging
 
 import pytest
 
 from tests.web.conftest import Site
-from web.logs import JsonFormatter
+from web.logs import JsonFormatter, set_up_logging
 
 
 def test_a_record_is_one_json_object_on_one_line() -> None:
@@ -40,3 +41,18 @@ async def test_nothing_that_a_visitor_wrote_is_logged(site: Site, caplog: pytest
     )
     assert "secret" not in ours
     assert written.text not in ours
+
+
+async def test_bytes_that_are_no_http_are_logged_in_one_line_without_them(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_up_logging(as_json=False)
+    caplog.set_level(logging.INFO)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(site.url.rpartition(":")[2]))
+    writer.write(b"GET / HTTP/1.1\r\nAuthorization: Bearer fw-secret\x01\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert (record.levelname, record.getMessage()) == ("INFO", "refused what is not HTTP: status=400")
+    assert "fw-secret" not in caplog.text
