@@ -126,6 +126,8 @@ class Socket:
             self._reply(_as_message(error, message.id))
 
     def _start(self, message: protocol.Start) -> None:
+        if self._is_closing:
+            return  # not answered: the client finds the socket closed, dials again and asks our successor
         self._check_free(message.id)
         stream = self._begin(message)
         self._listen(_Listening(id=message.id, reader=Reader(stream)))

@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 import pytest
-from aiohttp import WSMsgType
+from aiohttp import WSCloseCode, WSMsgType
 
 from tests.web.conftest import Site, StartSite, Written, eventually, streams_open
 
@@ -331,3 +331,15 @@ async def test_a_full_server_says_so(start_site: StartSite) -> None:
             assert response.status == 503
             assert (await response.json())["error"]["code"] == "busy"
         assert (await desk.write()).end["type"] == "done"
+
+
+async def test_a_start_that_comes_while_the_server_shuts_down_is_left_to_the_next_one(site: Site) -> None:
+    async with site.connect() as desk:
+        await desk.send("start", id="a", prompt="Once", max_tokens=20, pace=40, temperature=0)
+        assert (await desk.receive())["type"] == "accepted"
+        site.web.drain()
+        await desk.send("start", id="b", prompt="Once", max_tokens=5)
+        messages = [frame.json() async for frame in desk.socket]
+        assert {message["id"] for message in messages} == {"a"}
+        assert messages[-1]["type"] == "done"
+        assert desk.socket.close_code == WSCloseCode.GOING_AWAY
