@@ -4,6 +4,7 @@ Each table's class lives beside the code it configures; this module knows only t
 overridden for one run by `FABLEWRIGHT_<TABLE>__<KEY>` (pydantic-settings' nested convention).
 """
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class Config:
         try:
             return getattr(root(**{name: dict(self._tables.get(name, {}))}), name)  # type: ignore[no-any-return]
         except ValidationError as error:
-            problems = "; ".join(_describe(problem) for problem in error.errors())
+            problems = "; ".join(_describe(problem, owner) for problem in error.errors())
             raise ConfigError(f"{self.path}: {problems}") from None
 
     def _refuse_unknown_overrides(self, name: str, owner: type[BaseModel]) -> None:
@@ -88,9 +89,11 @@ def _refuse_unknown(what: str, names: Any, known: tuple[str, ...]) -> None:
         raise ConfigError(f"{what} {', '.join(unknown)} is unknown; expected one of {', '.join(known)}")
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: Any, owner: type[BaseModel]) -> str:
     table, *keys = problem["loc"]
     where = f"[{table}] {'.'.join(map(str, keys))}"
     if problem["type"] == "extra_forbidden":
-        return f"{where} is an unknown key"
+        alike = difflib.get_close_matches(str(keys[-1]), owner.model_fields, n=1)
+        known = f"did you mean {alike[0]}?" if alike else f"expected one of {', '.join(owner.model_fields)}"
+        return f"{where} is an unknown key; {known}"
     return f"{where}: {problem['msg'].lower()}, got {problem['input']!r}"

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.errors import FablewrightError, StoreError
@@ -20,6 +21,7 @@ from core.store import Database, DatabaseSettings
 
 _LOCK = 0x6661626C65  # PostgreSQL's advisory locks are numbers; this one spells "fable"
 _PATIENCE_S = 300.0  # another process may be migrating
+_UNCHANGED = "nothing was changed, so the version before still runs with it"
 
 
 async def upgrade(settings: DatabaseSettings, revision: str = "head") -> None:
@@ -66,7 +68,11 @@ def _run(connection: sa.Connection, move: Callable[[Config, str], None], revisio
         raise
     except Exception as error:  # a migration is any code; the block above rolls all of it back
         where = connection.engine.url.render_as_string(hide_password=True)
-        raise StoreError(f"cannot migrate {where}: {error}; nothing was changed") from error
+        raise StoreError(f"cannot migrate {where}: {_cause(error)}; {_UNCHANGED}") from error
+
+
+def _cause(error: Exception) -> object:
+    return error.orig if isinstance(error, DBAPIError) else error  # SQLAlchemy adds the statement, a page long
 
 
 def _config() -> Config:
