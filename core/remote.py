@@ -200,8 +200,15 @@ class RemoteEngine:
                 ) from error
         serve.start(proxy_location="Disabled")
         application = f"fablewright-{self.name}"
-        if self._redeploy or application not in serve.status().applications:
-            serve.run(self._deployment(), name=application, route_prefix=None)
+        found = serve.status().applications.get(application)
+        if self._redeploy or found is None or found.status in ("DEPLOY_FAILED", "DELETING"):
+            try:
+                serve.run(self._deployment(), name=application, route_prefix=None)
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"the replicas of {self.name} do not start: does every machine of the cluster have this code, and "
+                    f"the checkpoint at {self.checkpoint.path.resolve()}? `serve status` shows what they say"
+                ) from error
         return serve.get_app_handle(application).options(stream=True, method_name="generate")
 
     def _deployment(self) -> Any:
