@@ -88,7 +88,8 @@ class Engines:
 
     async def get(self, name: str | None = None) -> AnyEngine:
         """The engine of a checkpoint, loaded if need be. Raises InputError where no checkpoint has this name."""
-        name = name or self.default_name
+        if not name:  # settled here: its folder may be away for a moment, while it is replaced
+            name = self._default = self.default_name
         if name not in self._engines:
             # A task of its own: whoever asked first may leave while it loads, and the next one waits for the same load.
             load = self._loads.get(name)

@@ -44,6 +44,14 @@ async def test_the_first_checkpoint_by_name_is_the_default(folder: Path) -> None
         assert engines.default_name == "fable"
 
 
+async def test_the_default_stays_while_its_folder_is_replaced(folder: Path, tmp_path: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,)), SMALL) as engines:
+        engine = await engines.get()
+        (folder / "fable").rename(tmp_path / "away")
+        assert engines.default_name == "fable"
+        assert await engines.get() is engine
+
+
 async def test_an_unknown_name_is_refused_and_the_known_ones_are_named(folder: Path) -> None:
     async with Engines(CheckpointSettings(folders=(folder,)), SMALL) as engines:
         with pytest.raises(InputError, match="checkpoint must be one of fable, saga, got 'epic'"):
