@@ -90,6 +90,8 @@ class TrainingBooks:
         for length in sorted(self._hashes, reverse=True):
             found = self._found(text, length)
             if found.any():
+                if length < max(self._hashes):
+                    return length  # two that overlap are no longer copy: the longer run was looked for and is not there
                 edges = np.flatnonzero(np.diff(np.concatenate(([0], found.astype(np.int8), [0]))))
                 return int((edges[1::2] - edges[::2]).max()) + length - 1
         return 0

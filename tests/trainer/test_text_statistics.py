@@ -73,3 +73,8 @@ def test_first_words_keeps_line_breaks() -> None:
     assert first_words("one two\n\nthree  four", 3) == "one two\n\nthree"
     assert first_words("one", 3) == "one"
     assert first_words(" ", 3) == ""
+
+
+def test_short_copies_that_overlap_are_no_long_one() -> None:
+    books = TrainingBooks(["a b c d e", "b c d e f"])
+    assert books.longest_run("a b c d e f") == 5
