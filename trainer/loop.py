@@ -197,20 +197,30 @@ class Loop:
             validation.bits_per_byte,
             is_best,
         )
-        if is_best:
+        if is_best and self._keep(validation):
             self.best = validation.loss
+        self._tell_history()
+
+    def _keep(self, validation: Validation) -> bool:
+        """Keep the checkpoint; False where it cannot be written: the one before stays whole, and the next may fit."""
+        is_kept = True
         if distributed.rank() == 0:
             try:
-                self._tell_history()
-                if is_best:
-                    self._on_best(validation)
-            except (OSError, CheckpointError) as error:  # the one before stays whole, and there may be room later
+                self._on_best(validation)
+            except (OSError, CheckpointError) as error:
                 log.error("cannot keep the checkpoint of step %d: %s", self.step, error)
+                is_kept = False
+        return bool(distributed.from_first([is_kept], self._device)[0])
 
     def _tell_history(self) -> None:
         """Leave the validations so far for whoever watches the run."""
+        if distributed.rank() > 0:
+            return
         lines = "".join(json.dumps(point) + "\n" for point in self.history)
-        self._folder.with_name("history.jsonl").write_text(lines, encoding="utf-8")
+        try:
+            self._folder.with_name("history.jsonl").write_text(lines, encoding="utf-8")
+        except OSError as error:
+            log.error("cannot write the history at step %d: %s", self.step, error)
 
     def _is_hopeless(self) -> bool:
         patience = self.settings.patience
