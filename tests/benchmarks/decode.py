@@ -1,6 +1,6 @@
 """Tokens per second through the engine, against a stock `nn.LSTM` loop and against what the machine can do at most.
 
-    stock     an eager float32 loop over `nn.LSTM`, one stream, softmax and `torch.multinomial`
+    stock     an eager float32 loop over `nn.LSTM`, one stream, softmax and `torch.multinomial`, no filter
     naive     the same network, fed the whole text again at every step
     stream    reading all int8 weights once a token, from memory: the limit for one stream
     product   the int8 products of a step and nothing else: the limit for a batch
@@ -168,7 +168,8 @@ def main() -> None:
         written, product = best[f"engine {streams}"], best[f"product {streams}"]
         limit = min(best["stream"], product) if streams == 1 else product
         bar = f"{BARS[streams]} x" if streams in BARS else ""
-        rows.append([f"engine, {streams} streams", written, written / best["stock"], bar, f"{written / limit:.0%}"])
+        name = f"engine, {streams:,} stream{'s' * (streams > 1)}"
+        rows.append([name, written, written / best["stock"], bar, f"{written / limit:.0%}"])
     table(("", "tokens/s", "x stock", "bar", "of the limit"), rows)
 
 

@@ -196,6 +196,10 @@ def whole_steps(weights: RecurrentWeights) -> Iterator[tuple[str, Callable[[int]
         yield f"{precision} Decoder", decoder(precision)
 
 
+def named(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows} rows"
+
+
 @torch.no_grad()  # not inference mode: torch.compile's freezing knows only this
 def main() -> None:
     chosen = parser(__doc__).parse_args()
@@ -220,7 +224,7 @@ def main() -> None:
         else:
             found.append(row)
     heading(f"kernels: {size / 1e6:.1f} M weights a step, {chosen.threads} threads")
-    head = [text for rows in ROWS for text in (f"{rows} rows, us", "GOP/s")]
+    head = [text for rows in ROWS for text in (f"{named(rows)}, us", "GOP/s")]
     table(("", *head), found)
     checkpoint = load(chosen.checkpoint)
     steps = [
@@ -228,7 +232,7 @@ def main() -> None:
         for name, build in whole_steps(checkpoint.model.recurrent_weights())
     ]
     heading(f"whole steps: {checkpoint.name}, {chosen.threads} threads, microseconds, no sampling")
-    table(("", *(f"{rows} rows" for rows in ROWS)), steps)
+    table(("", *map(named, ROWS)), steps)
 
 
 if __name__ == "__main__":
