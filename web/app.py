@@ -130,6 +130,8 @@ class Web:
             sockets_open=self._sockets.__len__,
             count_error=self.metrics.count_error,
         )
+        if self.health.is_draining:  # the connection was accepted before the listening socket was closed
+            socket.close_when_done()
         with self.limits.socket(visitor.client):
             self._sockets.add(socket)
             self.metrics.sockets_open.inc()

@@ -14,7 +14,7 @@ from aiohttp.web import Request, WebSocketResponse
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from core.errors import FablewrightError, InputError
+from core.errors import ClosedError, FablewrightError, InputError
 from core.requests import Finished, TokenLogprob
 
 from . import protocol
@@ -204,6 +204,8 @@ class Socket:
         for listening in list(self._listening.values()):
             for message in listening.take():
                 if isinstance(message, protocol.Error):
+                    if self._is_closing and message.code == ClosedError.code:
+                        continue  # the engine closed before it took this start: as in _start
                     self._count_error(message.code)
                 if self._listening.get(listening.id) is not listening:
                     break  # another socket has taken it over while a frame was sent

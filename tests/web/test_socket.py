@@ -343,3 +343,10 @@ async def test_a_start_that_comes_while_the_server_shuts_down_is_left_to_the_nex
         assert {message["id"] for message in messages} == {"a"}
         assert messages[-1]["type"] == "done"
         assert desk.socket.close_code == WSCloseCode.GOING_AWAY
+
+
+async def test_a_socket_that_opens_while_the_server_shuts_down_is_sent_to_the_next_one(site: Site) -> None:
+    site.web.drain()
+    async with site.connect() as desk:
+        await desk.send("start", id="a", prompt="Once", max_tokens=5)
+        assert (await desk.socket.receive(timeout=60)).data == WSCloseCode.GOING_AWAY
