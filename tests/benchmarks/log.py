@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import migrations
 from core.engine import EngineSettings
@@ -40,13 +41,6 @@ class Cost:
     def per_token_s(self) -> float:
         """Return the processor time of one token."""
         return self.processor_s / self.tokens
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            tokens=self.tokens + other.tokens,
-            wall_s=self.wall_s + other.wall_s,
-            processor_s=self.processor_s + other.processor_s,
-        )
 
 
 def generation(name: str, reason: str) -> Generation:
@@ -124,22 +118,25 @@ async def crowd(start: Callable[[GenerationRequest], AsyncIterator[Event]], *, s
 async def beside_the_engine(store: Store, checkpoint: Path, *, rounds: int, streams: int, tokens: int) -> None:
     """Print the cost of a token with and without the log."""
     settings = CheckpointSettings(folders=(checkpoint.parent,), name=checkpoint.name)
-    async with Engines(settings, EngineSettings(slots=streams)) as engines:
+    async with Engines(settings, EngineSettings(slots=streams, threads=1)) as engines:
         engine, writer = await engines.get(), Writer(engines, store)
         ways: dict[str, Callable[[GenerationRequest], AsyncIterator[Event]]] = {
             "engine": engine.generate,
             "logged": lambda request: writer.write(request, source="api"),
         }
-        await crowd(engine.generate, streams=streams, tokens=8)  # warms up
-        print(f"\n{checkpoint.name}, {streams} streams of {tokens} tokens, {rounds} rounds by turns")
-        print("way     tokens/s  processor µs/token")
-        costs = {way: Cost() for way in ways}
+        for start in ways.values():
+            await crowd(start, streams=streams, tokens=tokens)  # warms up
+        print(f"\n{checkpoint.name}, one thread, {streams} streams of {tokens} tokens, {rounds} rounds by turns")
+        print("tokens/s: engine  logged  | processor µs/token: engine  logged")
+        costs: list[dict[str, Cost]] = []
         for _ in range(rounds):
-            for way, start in ways.items():
-                costs[way] += await crowd(start, streams=streams, tokens=tokens)
-    for way, cost in costs.items():
-        print(f"{way:7} {cost.tokens / cost.wall_s:>8.0f} {1e6 * cost.per_token_s:>19.1f}")
-    print(f"the log takes {costs['logged'].per_token_s / costs['engine'].per_token_s - 1:+.1%} of processor time")
+            costs.append({way: await crowd(start, streams=streams, tokens=tokens) for way, start in ways.items()})
+            rates = " ".join(f"{cost.tokens / cost.wall_s:>7.0f}" for cost in costs[-1].values())
+            loads = " ".join(f"{1e6 * cost.per_token_s:>7.1f}" for cost in costs[-1].values())
+            print(f"          {rates}  |                    {loads}", flush=True)
+    processor = median(pair["logged"].per_token_s / pair["engine"].per_token_s for pair in costs) - 1
+    wall = 1 - median(pair["engine"].wall_s / pair["logged"].wall_s for pair in costs)
+    print(f"median of the rounds: the log takes {processor:+.1%} of processor time, {wall:+.1%} of throughput")
 
 
 @contextlib.asynccontextmanager
@@ -159,8 +156,8 @@ async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.log", description=__doc__)
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=60)
     asked = parser.parse_args()
     async with opened() as store:
         print("streams   rows/s  rows/commit  processor µs/row  wait p50   p99 ms")
