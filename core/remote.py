@@ -202,9 +202,11 @@ class RemoteEngine:
         application = f"fablewright-{self.name}"
         found = serve.status().applications.get(application)
         if self._redeploy or found is None or found.status in ("DEPLOY_FAILED", "DELETING"):
+            log.info("waiting for replicas: checkpoint=%s at_least=%d", self.name, self.settings.ray_min_replicas)
             try:
                 serve.run(self._deployment(), name=application, route_prefix=None)
             except RuntimeError as error:
+                serve.delete(application)
                 raise ConfigError(
                     f"the replicas of {self.name} do not start: does every machine of the cluster have this code, and "
                     f"the checkpoint at {self.checkpoint.path.resolve()}? `serve status` shows what they say"

@@ -1,15 +1,17 @@
 """The remote engine over a real Ray cluster of several nodes on this machine, one of which is killed in mid-stream."""
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.checkpoint import Checkpoint
 from core.engine import Engine, EngineSettings
-from core.errors import ClosedError, InputError
+from core.errors import ClosedError, ConfigError, InputError
 from core.remote import RemoteEngine
 from core.requests import Finished, GenerationRequest, SamplingDefaults, Started, Text, sampling_params
 
@@ -49,6 +51,14 @@ async def remote(cluster: Any, tiny: Checkpoint) -> AsyncIterator[RemoteEngine]:
     )
     async with RemoteEngine(tiny, settings) as engine:
         yield engine
+
+
+async def test_replicas_that_cannot_start_are_told(cluster: Any, tiny: Checkpoint, tmp_path: Path) -> None:
+    """Another machine of the cluster may lack the checkpoint; here it is gone for all of them."""
+    lost = dataclasses.replace(tiny, name="lost", path=tmp_path / "lost")
+    settings = EngineSettings(backend="ray", ray_address=cluster.address, threads=1)
+    with pytest.raises(ConfigError, match=r"the replicas of lost do not start: .*the checkpoint at .*/lost\?"):
+        await RemoteEngine(lost, settings).__aenter__()
 
 
 async def test_a_remote_engine_writes_what_a_local_one_writes(remote: RemoteEngine, tiny: Checkpoint) -> None:
