@@ -5,7 +5,7 @@ PORT ?= 8080
 BIN := .venv/bin
 PIN := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: serve bot setup setup-training test check format bench test-faults test-cluster audit lock clean
+.PHONY: serve bot setup setup-training test check format bench test-faults test-faults-short test-cluster audit lock clean
 
 serve: setup ## open http://127.0.0.1:8080
 	$(BIN)/python -m web serve --port $(PORT)
@@ -32,15 +32,18 @@ format: .venv/.developing
 bench: .venv/.developing ## prints tables; nothing is asserted about time
 	$(BIN)/python -m tests.benchmarks
 
-test-faults: .venv/.developing ## kills, starves and floods real processes
+test-faults: .venv/.developing ## kills, starves and floods real processes, for an hour
 	FAULTS=full $(BIN)/python -m pytest -s -m faults tests/faults
+
+test-faults-short: .venv/.developing ## the same for a few minutes, as CI does
+	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadfile tests/faults
 
 test-cluster: .venv/.developing ## replicas on a Ray cluster of four nodes, all on this machine
 	$(PIN) $(BIN)/pip install --quiet --editable ".[cluster]"
 	$(BIN)/python -m pytest -m cluster
 
 audit: .venv/.developing ## known vulnerabilities in the pinned packages
-	$(BIN)/pip-audit --progress-spinner off
+	$(BIN)/python .ci/audit.py
 
 lock: .venv/.developing ## renew every pin from the ranges in pyproject.toml
 	$(BIN)/pip install --quiet "pip-tools>=7.6,<8"

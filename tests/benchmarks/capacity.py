@@ -73,18 +73,18 @@ async def measure(server: Server, streams: int) -> Load:
     process = psutil.Process(server.process.pid)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         sockets = [await session.ws_connect(f"{server.url}/ws") for _ in range(streams)]
-        before, began = await _counts(session, server), process.cpu_times()
+        before, began = await server.metrics(), process.cpu_times()
         told = [Told(prompt=f"Once upon a time {number}") for number in range(streams)]
         await asyncio.gather(*(write(s, one, max_tokens=TOKENS) for s, one in zip(sockets, told, strict=True)))
-        after, ended = await _counts(session, server), process.cpu_times()
+        after, ended = await server.metrics(), process.cpu_times()
         unfinished = [(one.error, s.close_code) for s, one in zip(sockets, told, strict=True) if one.reason is None]
         assert not unfinished, f"{len(unfinished)} of {streams} streams did not finish: {set(unfinished)}"
         memory_mb = process.memory_info().rss / 2**20
         await asyncio.gather(*(socket.close() for socket in sockets))
     return Load(
         streams=streams,
-        tokens=int(after["engine_tokens_total"] - before["engine_tokens_total"]),
-        steps=int(after["engine_steps_total"] - before["engine_steps_total"]),
+        tokens=_grown("engine_tokens_total", before, after),
+        steps=_grown("engine_steps_total", before, after),
         processor_s=ended.user + ended.system - began.user - began.system,
         memory_mb=memory_mb,
     )
@@ -140,10 +140,8 @@ def simulate(
     return Outcome(wait_p50_s=float(p50), wait_p99_s=float(p99), slowed_share=slowed / read)
 
 
-async def _counts(session: aiohttp.ClientSession, server: Server) -> dict[str, float]:
-    async with session.get(f"{server.url}/metrics") as response:
-        lines = (await response.text()).splitlines()
-    return {line.partition("{")[0]: float(line.split()[-1]) for line in lines if line.startswith("engine_")}
+def _grown(name: str, before: dict[str, float], after: dict[str, float]) -> int:
+    return sum(int(after[series] - before.get(series, 0)) for series in after if series.startswith(name))
 
 
 async def _measure_all(checkpoints: Path) -> list[Load]:

@@ -33,6 +33,7 @@ class Server:
             | {f"FABLEWRIGHT_{name.upper()}": value for name, value in chosen.items()}
             | {"FABLEWRIGHT_CONFIG": str(REPOSITORY / "config.toml"), "DATABASE_URL": database_url}
             | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+            | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
         )
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -43,20 +44,42 @@ class Server:
     async def __aexit__(self, *error: object) -> None:
         await self.kill()
 
-    async def start(self, *wrapper: str, **environment: str) -> None:
-        """Start the process, under `wrapper` where one is given, and return when it may be sent work."""
+    async def start(self, **environment: str) -> None:
+        """Start the process and return when it may be sent work."""
+        self.process = self._spawn("exec python -m web serve", environment)
+        async with aiohttp.ClientSession() as session, asyncio.timeout(_START_S):
+            while not await self._is_ready(session):
+                assert self.process.poll() is None, self.output.read_text(errors="replace")[-4000:]
+                await asyncio.sleep(0.05)
+
+    async def hand_over_to(self, command: str) -> int:
+        """Start a successor; return the exit code of the process that ran, once it has left by itself."""
+        old, self.process = self.process, self._spawn(f"exec {command}", {})
+        assert old is not None
+        return await asyncio.to_thread(old.wait, _START_S)
+
+    async def run(self, command: str, **environment: str) -> tuple[int, str]:
+        """Run a shell command as the server's owner would; return its exit code and all that it printed."""
+        process = await asyncio.create_subprocess_shell(
+            command,
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(_START_S):
+            output, _ = await process.communicate()
+        return process.returncode or 0, output.decode()
+
+    def _spawn(self, command: str, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(  # noqa: ASYNC220 — it starts at once, and later we only poll it
-                [*wrapper, sys.executable, "-m", "web", "serve"],
+            return subprocess.Popen(
+                ["sh", "-c", command],
                 cwd=self.folder,
                 env=self.environment | environment,
                 stdout=output,
                 stderr=output,
             )
-        async with aiohttp.ClientSession() as session, asyncio.timeout(_START_S):
-            while not await self._is_ready(session):
-                assert self.process.poll() is None, self.output.read_text(errors="replace")[-4000:]
-                await asyncio.sleep(0.05)
 
     async def end(self, with_signal: signal.Signals) -> int | None:
         """Send a signal and return the exit code when the process is gone; None when none was running."""
@@ -67,10 +90,12 @@ class Server:
         self.process = None
         return code
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process has ended by itself."""
-        return self.process is not None and self.process.poll() is not None
+    async def metrics(self) -> dict[str, float]:
+        """Return what /metrics says, each value by its name with its labels."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
 
     async def kill(self) -> None:
         """End the process without a word to it, where one is running."""

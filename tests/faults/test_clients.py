@@ -13,10 +13,13 @@ import pytest
 
 from core.store import DatabaseSettings
 from tests.faults.server import Server
+from tests.faults.size import IS_FULL, sqlite_will_do
 from tests.faults.visitors import Told, rows, write
 
 SILENT = 1000
-SLOW = 20
+SLOW = 20 if IS_FULL else 5
+
+pytestmark = sqlite_will_do
 
 
 @pytest.fixture
@@ -113,12 +116,11 @@ async def _until_reset(raw: sockets.socket) -> None:
 
 
 async def _until_no_stream_is_open(server: Server) -> None:
-    async with aiohttp.ClientSession() as session, asyncio.timeout(180):
-        while await _streams_open(session, server):  # noqa: ASYNC110 — there is no event to wait for
+    async with asyncio.timeout(180):
+        while await _streams_open(server):  # noqa: ASYNC110 — there is no event to wait for
             await asyncio.sleep(0.1)
 
 
-async def _streams_open(session: aiohttp.ClientSession, server: Server) -> float:
-    async with session.get(f"{server.url}/metrics") as response:
-        text = await response.text()
-    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("web_streams_open"))
+async def _streams_open(server: Server) -> float:
+    counts = await server.metrics()
+    return sum(value for name, value in counts.items() if name.startswith("web_streams_open"))

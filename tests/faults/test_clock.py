@@ -8,11 +8,13 @@ import pytest
 
 from core.store import DatabaseSettings
 from tests.faults.server import Server
+from tests.faults.size import sqlite_will_do
 from tests.faults.visitors import Crowd, check_log, rows, until
 
 _LIBRARIES = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
 
 
+@sqlite_will_do
 async def test_streams_and_log_survive_jumps_of_a_day(
     database_settings: DatabaseSettings, new_server: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -32,7 +34,7 @@ async def test_streams_and_log_survive_jumps_of_a_day(
         async with crowd.writing(15, max_tokens=30, pace=40):
             for jump in ("+0", "+1d", "-1d", "+0"):
                 clock.write_text(jump)
-                enough = len(crowd.acknowledged) + 30
+                enough = len(crowd.acknowledged) + 15
                 await until(lambda enough=enough: len(crowd.acknowledged) >= enough)
         assert not crowd.errors
         await check_log(database_settings, crowd.told, within_s=5)

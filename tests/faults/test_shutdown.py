@@ -8,11 +8,13 @@ import aiohttp
 
 from core.store import DatabaseSettings
 from tests.faults.server import Server
+from tests.faults.size import sqlite_will_do
 from tests.faults.visitors import Told, check_log, until, write
 
 VISITORS = 50
 
 
+@sqlite_will_do
 async def test_sigterm_lets_short_streams_finish_and_ends_long_ones_with_a_reason(
     empty_database: DatabaseSettings, new_server: Callable[..., Server]
 ) -> None:

@@ -7,14 +7,15 @@ import psutil
 
 from core.store import DatabaseSettings
 from tests.faults.server import Server
-from tests.faults.size import IS_FULL
+from tests.faults.size import IS_FULL, sqlite_will_do
 from tests.faults.visitors import Crowd, check_log
 
-WARM_UP_S = 120 if IS_FULL else 6
-SOAK_S = 600 if IS_FULL else 12
-MOST_GROWTH = 0.02 if IS_FULL else 0.05  # twelve seconds are too short for allocators to settle
+WARM_UP_S = 120 if IS_FULL else 4
+SOAK_S = 600 if IS_FULL else 6
+MOST_GROWTH = 0.02 if IS_FULL else 0.05  # six seconds are too short for allocators to settle
 
 
+@sqlite_will_do
 async def test_memory_stays_flat_under_load(
     database_settings: DatabaseSettings, new_server: Callable[..., Server]
 ) -> None:

@@ -25,6 +25,7 @@ class Told:
     text: str = ""
     reason: str | None = None
     error: str | None = None
+    has_left: bool = False  # the visitor, before the end
 
 
 @dataclass(slots=True)
@@ -59,7 +60,13 @@ class Crowd:
         """Return how often each error code was told."""
         return Counter(told.error for told in self.told if told.error is not None)
 
+    @property
+    def broken_off(self) -> list[Told]:
+        """Return what was begun and came to no end, though its visitor waited for it."""
+        return [told for told in self.told if told.text and told.reason is None and not told.has_left]
+
     async def _come_and_come_back(self, asked: dict[str, object]) -> None:
+        told = Told(prompt="")
         while True:
             try:
                 async with aiohttp.ClientSession() as session, session.ws_connect(f"{self.url}/ws") as socket:
@@ -70,6 +77,9 @@ class Crowd:
                 self.refused += 1
             except (aiohttp.ClientError, ConnectionError):
                 pass
+            except asyncio.CancelledError:
+                told.has_left = True
+                raise
             await asyncio.sleep(0.05)
 
 
@@ -113,7 +123,9 @@ async def rows(settings: DatabaseSettings) -> list[Generation]:
 def _compare(rows: list[Generation], told: list[Told]) -> str | None:
     acknowledged = [one for one in told if one.reason is not None]
     assert acknowledged, "nothing was acknowledged: the test proved nothing"
-    if doubled := [prompt for prompt, count in Counter(row.prompt for row in rows).items() if count > 1]:
+    asked = {one.prompt for one in told}
+    counts = Counter(row.prompt for row in rows if row.prompt in asked)
+    if doubled := [prompt for prompt, count in counts.items() if count > 1]:
         return f"{len(doubled)} generations stand in the log twice: {doubled[:5]}"
     log = {row.prompt: (row.completion, row.reason) for row in rows}
     if missing := [one.prompt for one in acknowledged if one.prompt not in log]:
