@@ -239,5 +239,5 @@ def _answer(operation: Operation, answer: type[BaseModel] | None, names: _Names)
         return {"description": "Done; there is nothing to say"}
     content: dict[str, Any] = {"application/json": {"schema": names[answer, "serialization"]}}
     if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}  # each event's data is a chunk, and the last one's is [DONE]
     return {"description": "Done", "content": content}

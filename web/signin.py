@@ -3,6 +3,8 @@
 The cookie holds the key itself, out of reach of scripts, and is checked at every request like a Bearer header.
 """
 
+from urllib.parse import parse_qs
+
 from aiohttp.web import HTTPSeeOther, Request, Response, RouteDef, get, post
 
 from core.store import Store
@@ -39,7 +41,9 @@ class SignIn:
 
     async def sign_in(self, request: Request) -> Response:
         """Remember a good key in a cookie."""
-        key = str((await request.post()).get("key", "")).strip()
+        # Not request.post(): it would take multipart forms too, which ours never is, and fails at broken ones.
+        fields = parse_qs((await request.read()).decode("utf-8", "replace"))
+        key = fields.get("key", [""])[0].strip()
         if await self._keys.find(key) is None:
             return _page('<p role="alert">This key is unknown or has been revoked.', status=401)
         response = Response(status=303, headers={"Location": "/"})

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -265,14 +265,17 @@ _HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+_FORM = (
+    b"POST /signin HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: 40\r\n\r\n--b"
+)
 _BEGINNINGS = (
     b"",
     _HANDSHAKE,
     b"GET / HTTP/1.1\r\n",
     b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ",
     b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-    b"POST /signin HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-    b"Content-Length: 40\r\n\r\n--b",
+    _FORM,
     b"GET /api/settings HTTP/1.1\r\nHost: a\r\nCookie: fablewright=",
     b"GET /api/settings HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer fw-",
 )
@@ -300,6 +303,8 @@ def test_no_bytes_make_the_server_fail(server: Server) -> None:
 
         @_push(OF_BYTES)
         @given(beginning=st.sampled_from(_BEGINNINGS), rest=_REST)
+        @example(beginning=_FORM, rest=b"ffffffffffffffff\r\n:ffffffffffffffff\r\n")
+        @example(beginning=_FORM, rest=b"\r\n\r\n" + bytes(60))
         def push_all(beginning: bytes, rest: bytes) -> None:
             answer = runner.run(push(beginning + rest))
             assert b"HTTP/1.1 5" not in answer, answer
