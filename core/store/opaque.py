@@ -44,7 +44,8 @@ class OpaqueKeys:
 
     def key(self, kind: str, identity: str | int) -> str:
         """Return the key of an id; `kind` keeps a user and a guild of the same number apart."""
-        return hmac.new(self._secret, f"{kind}:{identity}".encode(), hashlib.sha256).hexdigest()
+        named = f"{kind}:{identity}".encode("utf-8", "surrogatepass")  # a cookie may hold any bytes
+        return hmac.new(self._secret, named, hashlib.sha256).hexdigest()
 
     def _fingerprint(self) -> str:
         return self.key("fingerprint", "")[:16]

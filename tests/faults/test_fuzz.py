@@ -305,6 +305,8 @@ def test_no_bytes_make_the_server_fail(server: Server) -> None:
         @given(beginning=st.sampled_from(_BEGINNINGS), rest=_REST)
         @example(beginning=_FORM, rest=b"ffffffffffffffff\r\n:ffffffffffffffff\r\n")
         @example(beginning=_FORM, rest=b"\r\n\r\n" + bytes(60))
+        @example(beginning=_BEGINNINGS[-1], rest=b"\xff\r\n\r\n")
+        @example(beginning=_BEGINNINGS[-2], rest=b"\xff" * 40 + b"\r\n\r\n")
         def push_all(beginning: bytes, rest: bytes) -> None:
             answer = runner.run(push(beginning + rest))
             assert b"HTTP/1.1 5" not in answer, answer

@@ -52,3 +52,7 @@ async def test_keys_tried_by_a_crowd_are_told_apart(store: Store) -> None:
     _, key = await store.keys.make("my editor")
     found = await asyncio.gather(*(store.keys.find(tried) for tried in ["fw-guess", key, "fw-another", key]))
     assert [row and row.name for row in found] == [None, "my editor", None, "my editor"]
+
+
+async def test_a_key_that_is_no_text_is_not_found(store: Store) -> None:
+    assert await store.keys.find("fw-\udcff") is None
