@@ -8,5 +8,6 @@ IS_FULL = os.environ.get("FAULTS") == "full"
 
 _BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
-# For what a test shows the database makes little difference: the short form runs it on SQLite alone.
+# Where one database shows most of what a test is about, the short form runs it on that one alone.
 sqlite_will_do = pytest.mark.parametrize("empty_database", _BOTH if IS_FULL else _BOTH[:1], indirect=True)
+postgresql_will_do = pytest.mark.parametrize("empty_database", _BOTH if IS_FULL else _BOTH[1:], indirect=True)

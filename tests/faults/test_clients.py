@@ -17,7 +17,7 @@ from tests.faults.size import IS_FULL, sqlite_will_do
 from tests.faults.visitors import Told, rows, write
 
 SILENT = 1000
-SLOW = 20 if IS_FULL else 5
+SLOW = 20 if IS_FULL else 2
 
 pytestmark = sqlite_will_do
 

@@ -33,7 +33,7 @@ from tests.faults.size import IS_FULL
 from web import protocol
 from web.openapi import OPERATIONS, describe
 
-INPUTS = 20_000 if IS_FULL else 600
+INPUTS = 20_000 if IS_FULL else 400
 OF_HTTP, OF_FRAMES, OF_BYTES = INPUTS // 2, INPUTS * 4 // 10, INPUTS // 10
 FRAMES = 10  # on each socket
 MOST_GROWTH_MB = 64  # of caches that fill up to their bounds; a leak of 10 KB an input would be 200

@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 from core.store import DatabaseSettings
 from tests.faults.server import Server
+from tests.faults.size import postgresql_will_do
 from tests.faults.visitors import Crowd, check_log, rows, until
 
 VISITORS = 20
 
 
+@postgresql_will_do
 async def test_two_servers_share_a_database_and_one_outlives_the_other(
     empty_database: DatabaseSettings, new_server: Callable[..., Server]
 ) -> None:
