@@ -156,8 +156,8 @@ async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.log", description=__doc__)
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--checkpoint", type=Path, help="default: the one that ships")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=200)
     asked = parser.parse_args()
     async with opened() as store:
         print("streams   rows/s  rows/commit  processor µs/row  wait p50   p99 ms")
