@@ -45,7 +45,7 @@ async def test_a_new_visitor_gets_text_past_1000_silent_connections(many_files: 
         for _ in range(SILENT // 2):
             await stack.enter_async_context(session.ws_connect(f"{server.url}/ws"))
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            stack.callback(writer.close)
+            stack.push_async_callback(_close, writer)
         began_at = time.monotonic()
         told = await _write_once(server)
         print(f"silent={SILENT} a_new_visitors_whole_text_s={time.monotonic() - began_at:.3f}")
@@ -56,9 +56,10 @@ async def test_clients_that_never_read_are_dropped_and_hold_nobody_up(server: Se
     slow = [await _ask_and_never_read(server) for _ in range(SLOW)]
     told = await _write_once(server)
     assert told.reason in ("length", "end")
+    await _until_none(server, "web_sockets_open")  # reading sooner would be reading in time
     for one in slow:
         await _until_reset(one)
-    await _until_no_stream_is_open(server)
+    await _until_none(server, "web_streams_open")
 
 
 async def test_clients_that_die_give_their_slots_back_and_are_logged_as_cancelled(
@@ -75,9 +76,15 @@ async def test_clients_that_die_give_their_slots_back_and_are_logged_as_cancelle
             raw = socket.get_extra_info("socket")
             raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))  # close by reset, no goodbye
             socket._response.connection.transport.abort()
-    await _until_no_stream_is_open(server)
+    await _until_none(server, "web_streams_open")
     reasons = {row.reason for row in await rows(database_settings)}
     assert reasons == {"cancelled"}
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def _write_once(server: Server) -> Told:
@@ -115,12 +122,12 @@ async def _until_reset(raw: sockets.socket) -> None:
     raw.close()
 
 
-async def _until_no_stream_is_open(server: Server) -> None:
+async def _until_none(server: Server, gauge: str) -> None:
     async with asyncio.timeout(180):
-        while await _streams_open(server):  # noqa: ASYNC110 — there is no event to wait for
+        while await _reading(server, gauge):  # noqa: ASYNC110 — there is no event to wait for
             await asyncio.sleep(0.1)
 
 
-async def _streams_open(server: Server) -> float:
+async def _reading(server: Server, gauge: str) -> float:
     counts = await server.metrics()
-    return sum(value for name, value in counts.items() if name.startswith("web_streams_open"))
+    return sum(value for name, value in counts.items() if name.startswith(gauge))
