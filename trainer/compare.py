@@ -15,13 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from core.checkpoint import Checkpoint, load_checkpoint
 from core.decoder import Precision
@@ -32,7 +31,7 @@ from .corpus import read_documents
 from .evaluate import score_texts
 from .floors import measure_floors
 from .memory import Memory
-from .presets import as_arguments, load_preset
+from .presets import as_arguments, load_preset, read_experiment
 from .report import write_report
 from .samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
 from .text_statistics import TrainingBooks, first_words, text_statistics
@@ -99,15 +98,7 @@ def compare(args: argparse.Namespace) -> int:
 
 def read_plan(path: Path) -> Plan:
     """Read a PLAN.toml. Raises ConfigError that names every bad key and unknown preset."""
-    try:
-        plan = Plan(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors())
-        raise ConfigError(f"{path}: {'; '.join(problems)}") from None
+    plan = read_experiment(path, Plan)
     for run in plan.runs:
         try:
             load_preset(run.preset)

@@ -6,9 +6,13 @@ A preset stands for options on the command line; those given there by name go be
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from core.errors import ConfigError
+
+Experiment = TypeVar("Experiment", bound=BaseModel)
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -28,6 +32,19 @@ def load_preset(name: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def read_experiment(path: Path, kind: type[Experiment]) -> Experiment:
+    """Read the TOML file of a comparison or a search. Raises ConfigError that names every bad key."""
+    try:
+        return kind(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors())
+        raise ConfigError(f"{path}: {'; '.join(problems)}") from None
 
 
 def as_arguments(options: Mapping[str, Any]) -> list[str]:

@@ -15,18 +15,17 @@ import os
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.errors import ConfigError, CorpusError, StoreError
 
-from .presets import as_arguments, load_preset
+from .presets import as_arguments, load_preset, read_experiment
 
 log = logging.getLogger(__name__)
 
@@ -126,15 +125,7 @@ def tune(args: argparse.Namespace) -> int:
 
 def read_search(path: Path) -> Search:
     """Read a SEARCH.toml. Raises ConfigError that names every bad key."""
-    try:
-        search = Search(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors())
-        raise ConfigError(f"{path}: {'; '.join(problems)}") from None
+    search = read_experiment(path, Search)
     load_preset(search.preset)
     return search
 
