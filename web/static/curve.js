@@ -14,12 +14,11 @@ export function drawCurve(history) {
   if (!x || !names) return null;
   const lines = names.map((name) => having(history, x, name).map((point) => [point[x], point[name]])).filter((line) => line.length > 1);
   const values = lines.flat().map(([, value]) => value);
-  // the first points stand far above the rest and would flatten what matters
-  const high = Math.max(...lines.flatMap((line) => line.slice(Math.ceil(line.length / 20)).map(([, value]) => value)));
+  const high = Math.max(...values);
   const low = Math.min(...values);
   const most = Math.max(...lines.flat().map(([at]) => at));
   const toX = (value) => LEFT + (value / most) * (WIDTH - LEFT - 8);
-  const toY = (value) => Math.max(2, 8 + ((high - value) / (high - low || 1)) * (HEIGHT - BOTTOM - 16));
+  const toY = (value) => 8 + ((high - value) / (high - low || 1)) * (HEIGHT - BOTTOM - 16);
   const unit = names[0].includes("bits") ? "bits a byte" : "nats a token";
   const [first, last] = [lines[0][0][1], lines[0].at(-1)[1]].map((value) => value.toFixed(2));
   const end = `${most.toLocaleString("en-US", { notation: "compact" })} ${x === "step" ? "steps" : x}`;
