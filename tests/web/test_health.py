@@ -1,5 +1,7 @@
 """/healthz and /readyz, through good days and bad."""
 
+import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -27,9 +29,13 @@ async def test_one_that_is_leaving_is_alive_but_not_ready(site: Site) -> None:
 async def test_a_database_of_another_version_is_not_ready(start_site: StartSite, tmp_path: Path) -> None:
     site = await start_site()
     await site.engines.get()
-    with sqlite3.connect(tmp_path / "data/test.sqlite3") as database:
-        database.execute("UPDATE alembic_version SET version_num = '0000'")
-    database.close()
+
+    def set_version() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "data/test.sqlite3")) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = '0000'")
+
+    # In a thread: a transaction that the server has open ends only while its event loop runs.
+    await asyncio.to_thread(set_version)
     assert (await site.get("/readyz", 503))["problems"] == [
         "the database is not up to date: run `python -m migrations`"
     ]
