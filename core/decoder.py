@@ -1,10 +1,10 @@
 """The network as it is run: any LSTM checkpoint with its weights folded, packed and quantised once at load.
 
-The embedding and the first layer's input matrix fold into one gate table, a row per token (exact in every precision).
-What remains to be multiplied are hidden states, which lie between -1 and 1: int8 has one scale per output channel for
-the weights and one fixed scale for all activations. Integer products are exact, so a row's logits do not depend on its
-neighbours. float32 and bfloat16 products run in tiles of always the same shape, because a GEMM library may choose
-another order of summation for another number of rows.
+The embedding and the first layer's input matrix fold into one gate table, a row per token (exact in every precision),
+except in a Mogrifier, whose inputs depend on its state. What remains to be multiplied are hidden states, which lie
+between -1 and 1: int8 has one scale per output channel for the weights and one fixed scale for all activations. Integer
+products are exact, so a row's logits do not depend on its neighbours. float32 and bfloat16 products run in tiles of
+always the same shape, because a GEMM library may choose another order of summation for another number of rows.
 
 Element-wise kernels treat the last few elements of a run differently from the rest; every width is padded so that no
 row ever holds such a rest, however many rows and threads there are. `docs/decoder.md` has the measurements behind
@@ -16,25 +16,19 @@ sampling or scheduling.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Literal, Protocol
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from .models import RecurrentWeights
+from .models import GateWeights, LayerWeights, RecurrentWeights
+from .products import FULL, Precision, ScaledLinear, build_linear, pad
 from .sampling import BLOCK, round_up
 
-Precision = Literal["int8", "bfloat16", "float32"]
-
 _VECTOR = 32  # floats that one turn of torch's element-wise loops takes on AVX-512; fewer elsewhere
-_TILE = 16  # rows of a float product
-_ROWS_AT_ONCE = 512  # rows of weights quantised at once, to spare memory at start
-_SMALLEST_SCALE = 1e-12  # an all-zero row needs a scale too
-_FULL = 127  # how a hidden state of 1 is kept: the largest int8
-_MINUS_FULL = torch.tensor(-float(_FULL))  # a tensor, because making one of a number takes longer than a small product
+_MINUS_FULL = torch.tensor(-float(FULL))  # a tensor, because making one of a number takes longer than a small product
 
 
 class Decoder:
@@ -64,21 +58,14 @@ class Decoder:
             self._output_bias = torch.full((self.padded_vocab_size,), -torch.inf)
             self._output_bias[: self.vocab_size] = weights.output_bias.detach()
             self._output_bias[list(unwritable_ids)] = -torch.inf
-            output_weight = _pad(weights.output_weight.detach().float(), self.padded_vocab_size, padded[-1])
-            self._output = _build_linear(output_weight, precision, max_rows)
-            inputs = (weights.embedding.shape[1], *padded[:-1])
-            layers = []
+            output_weight = pad(weights.output_weight.detach().float(), self.padded_vocab_size, padded[-1])
+            self._output = build_linear(output_weight, precision, max_rows)
+            layers: list[_Layer | _MogrifierLayer] = []
             for number in reversed(range(len(padded))):  # the first and largest last, when the others' copies are gone
-                layer, width = weights.layers[number], padded[number]
-                weight_ih = _prepare(layer.weight_ih, width, inputs[number])
-                matrix = _prepare(layer.weight_hh, width, width)
-                addend = _prepare(layer.bias.unsqueeze(1), width, 1).squeeze(1)
-                if number == 0:  # gate table (V, 4H)
-                    addend = torch.addmm(addend, weights.embedding.detach().float(), weight_ih.t())
-                else:
-                    matrix = torch.cat((weight_ih, matrix), 1)
-                product = _build_linear(matrix, precision, max_rows)
-                layers.append(_Layer(product, addend, max_rows))
+                layer, embedding = weights.layers[number], weights.embedding if number == 0 else None
+                inputs = padded[number - 1] if number else round_up(weights.embedding.shape[1], _VECTOR * threads)
+                build = _MogrifierLayer if layer.gates else _Layer
+                layers.append(build(layer, embedding, inputs, padded[number], precision, max_rows))
             self._layers = layers[::-1]
             self._batch = torch.zeros(max_rows, 2 * sum(padded))
             self._store = torch.zeros(slots, 2 * sum(padded))
@@ -185,17 +172,20 @@ class _LayerViews:
 
 
 class _Layer:
-    """One LSTM layer.
+    """One LSTM layer."""
 
-    It keeps 127 times the hidden state, ready to be rounded to int8, and twice the cell: with
-    tanh(x) = 2 sigmoid(2x) - 1 and the factors moved into the weights, a step is one sigmoid for all gates, one for the
-    cell and five products and sums, all in place.
-    """
-
-    def __init__(self, product: "_Linear", addend: Tensor, rows: int) -> None:
-        width = addend.shape[-1] // 4
-        self._product = product
-        self._addend = addend  # (4H,) bias, or (V, 4H) gate table
+    def __init__(
+        self, weights: LayerWeights, embedding: Tensor | None, inputs: int, width: int, precision: Precision, rows: int
+    ) -> None:
+        weight_ih = _prepare(weights.weight_ih, width, inputs)
+        matrix = _prepare(weights.weight_hh, width, width)
+        self._addend = _prepare(weights.bias.unsqueeze(1), width, 1).squeeze(1)  # (4H,) bias, or (V, 4H) gate table
+        if embedding is None:
+            matrix = torch.cat((weight_ih, matrix), 1)
+        else:
+            weight_ih = weight_ih[:, : embedding.shape[1]]
+            self._addend = torch.addmm(self._addend, embedding.detach().float(), weight_ih.t())
+        self._product = build_linear(matrix, precision, rows)
         self._gates = torch.zeros(rows, 4 * width)
         self._squashed = torch.zeros(rows, width)
 
@@ -208,95 +198,79 @@ class _Layer:
         """Take one step of the LSTM."""
         is_table = self._addend.dim() == 2
         addend = torch.index_select(self._addend, 0, ids, out=rows.gates) if is_table else self._addend
-        i, f, g, o = self._product(rows.inputs, addend).sigmoid_().chunk(4, 1)  # (B, H) each
-        rows.cell.mul_(f).addcmul_(i, g, value=4).sub_(i, alpha=2)
-        torch.sigmoid(rows.cell, out=rows.squashed)
-        torch.mul(o, _MINUS_FULL, out=rows.hidden).addcmul_(o, rows.squashed, value=2 * _FULL)
+        _update(rows, self._product(rows.inputs, addend))
 
 
-class _Linear(Protocol):
-    def __call__(self, inputs: Tensor, addend: Tensor) -> Tensor:
-        """inputs @ weight.T + addend, (B, N), valid until the next call.
+class _MogrifierLayer:
+    """One layer of a Mogrifier LSTM: input and hidden state gate each other before the step, see models/mogrifier.py.
 
-        Inputs (B, K) are hidden states times `_FULL` and may be strided; an addend (B, N), not one (N,), is lost.
-        """
-        ...
-
-
-class _Int8Linear:
-    """int8 weights with a scale per output channel; int8 activations, whose range is known, with one fixed scale.
-
-    One row streams the weights through `_int_mm`, many go through oneDNN's packed kernel: both are exact in int32 and
-    scale in the same order, so they agree bit for bit. oneDNN's fast path wants unsigned activations, hence the 128.
+    Inputs are kept times 127 as hidden states are, but nothing bounds them.
     """
 
-    def __init__(self, weight: Tensor, rows: int) -> None:
-        outputs, inputs = weight.shape
-        self._scales = torch.linalg.vector_norm(weight, torch.inf, 1).clamp_(min=_SMALLEST_SCALE).div_(127)  # (N,)
-        quantised = torch.empty_like(weight, dtype=torch.int8)
-        for row in range(0, outputs, _ROWS_AT_ONCE):
-            rows_now = slice(row, row + _ROWS_AT_ONCE)
-            quantised[rows_now] = (weight[rows_now] / self._scales[rows_now].unsqueeze(1)).round_()
-        self._scales.div_(_FULL)
-        self._transposed = quantised.t()  # (K, N), a view: `_int_mm` is fastest on this layout
-        self._packed = torch.ops.onednn.qlinear_prepack(quantised, None)
-        self._zero_points = torch.zeros(outputs, dtype=torch.int32)
-        self._sums = torch.zeros(1, outputs, dtype=torch.int32)
-        self._float_sums = torch.zeros(1, outputs)
-        self._rounded = torch.empty(rows, inputs)
-        self._signed = torch.empty(rows, inputs, dtype=torch.int8)
-        self._views: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    def __init__(
+        self, weights: LayerWeights, embedding: Tensor | None, inputs: int, width: int, precision: Precision, rows: int
+    ) -> None:
+        self._embedding = None  # (V, E)
+        if embedding is not None:
+            self._embedding = pad(embedding.detach().float(), len(embedding), inputs) * FULL
+        self._gates = [
+            _Gate(gate, (inputs, width) if number % 2 == 0 else (width, inputs), precision, rows)
+            for number, gate in enumerate(weights.gates)
+        ]
+        self._input_product = ScaledLinear(_prepare(weights.weight_ih, width, inputs), precision, rows)
+        self._hidden_product = ScaledLinear(_prepare(weights.weight_hh, width, width), precision, rows)
+        self._bias = _prepare(weights.bias.unsqueeze(1), width, 1).squeeze(1)  # (4H,)
+        self._squashed = torch.zeros(rows, width)
 
-    def __call__(self, inputs: Tensor, addend: Tensor) -> Tensor:
-        rows = len(inputs)
-        if rows not in self._views:
-            signed = self._signed[:rows]
-            self._views[rows] = self._rounded[:rows], signed, signed.view(torch.uint8)
-        rounded, signed, unsigned = self._views[rows]
-        signed.copy_(torch.round(inputs, out=rounded))
-        if rows == 1:
-            torch._int_mm(signed, self._transposed, out=self._sums)
-            return self._float_sums.copy_(self._sums).mul_(self._scales).add_(addend)
-        unsigned.bitwise_xor_(128)  # adds 128; copying float to uint8 directly takes five times as long
-        product = unsigned, 1.0, 128, self._packed, self._scales, self._zero_points
-        sums: Tensor
-        if addend.dim() == 1:
-            sums = torch.ops.onednn.qlinear_pointwise(*product, addend, 1.0, 0, torch.float32, "none", [], "")
-        else:
-            sums = torch.ops.onednn.qlinear_pointwise.binary(
-                *product, addend, None, 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "none", [], ""
-            )
-        return sums
+    def rows(self, *, inputs: Tensor, hidden: Tensor, cell: Tensor) -> _LayerViews:
+        """These views, with those of the layer's own buffers."""
+        below = inputs[:, : inputs.shape[1] - hidden.shape[1]]
+        return _LayerViews(inputs=below, hidden=hidden, cell=cell, gates=below, squashed=self._squashed[: len(cell)])
+
+    def step(self, rows: _LayerViews, ids: Tensor) -> None:
+        """Take one step of the Mogrifier."""
+        inputs = rows.inputs if self._embedding is None else self._embedding.index_select(0, ids)
+        hidden = rows.hidden
+        for number, gate in enumerate(self._gates):
+            if number % 2 == 0:
+                inputs = gate(hidden) * inputs
+            else:
+                hidden = gate(inputs) * hidden
+        _update(rows, self._hidden_product(hidden, self._input_product(inputs, self._bias)))
 
 
-class _TiledLinear:
-    """A float product in tiles of `_TILE` rows, the last one filled up: the same shape, the same sums, every time."""
+class _Gate:
+    """2 sigmoid(product + bias), the product of one matrix or two."""
 
-    def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight((weight / _FULL).to(dtype), _TILE)
-        self._inputs = torch.zeros(round_up(rows, _TILE), weight.shape[1], dtype=dtype)
+    def __init__(self, weights: GateWeights, sizes: tuple[int, int], precision: Precision, rows: int) -> None:
+        gated, gating = sizes  # padded
+        ranks = [round_up(weight.shape[0], _VECTOR) for weight in weights.maps[:-1]]
+        padded = [
+            pad(weight.detach().float(), outputs, inputs)
+            for weight, (inputs, outputs) in zip(weights.maps, pairwise((gating, *ranks, gated)), strict=True)
+        ]
+        *first, last = [ScaledLinear(weight, precision, rows) for weight in padded]
+        self._first, self._last = first, last
+        self._nothing = [torch.zeros(rank) for rank in ranks]
+        self._bias = pad(weights.bias.detach().float().unsqueeze(0), 1, gated)[0]
 
-    def __call__(self, inputs: Tensor, addend: Tensor) -> Tensor:
-        rows = len(inputs)
-        self._inputs[:rows].copy_(inputs)
-        tiles = [self._inputs[start : start + _TILE] for start in range(0, rows, _TILE)]
-        return torch.cat([self._product(tile) for tile in tiles])[:rows].add_(addend)
-
-    def _product(self, tile: Tensor) -> Tensor:
-        sums: Tensor = torch.ops.mkldnn._linear_pointwise(tile, self._weight, None, "none", [], "")
-        return sums.float()
-
-
-def _build_linear(weight: Tensor, precision: Precision, rows: int) -> _Linear:
-    if precision == "int8":
-        return _Int8Linear(weight, rows)
-    return _TiledLinear(weight, torch.bfloat16 if precision == "bfloat16" else torch.float32, rows)
+    def __call__(self, gating: Tensor) -> Tensor:
+        for product, nothing in zip(self._first, self._nothing, strict=True):
+            gating = product(gating, nothing).mul_(FULL)
+        return self._last(gating, self._bias).sigmoid_().mul_(2)
 
 
-def _pad(matrix: Tensor, rows: int, columns: int) -> Tensor:
-    if matrix.shape == (rows, columns):
-        return matrix
-    return nn.functional.pad(matrix, (0, columns - matrix.shape[1], 0, rows - matrix.shape[0]))
+def _update(rows: _LayerViews, gates: Tensor) -> None:
+    """Take one step of an LSTM's cell and hidden state. gates (B, 4H) before their sigmoid, lost.
+
+    A layer keeps 127 times the hidden state, ready to be rounded to int8, and twice the cell: with
+    tanh(x) = 2 sigmoid(2x) - 1 and the factors moved into the weights, a step is one sigmoid for all gates, one for the
+    cell and five products and sums, all in place.
+    """
+    i, f, g, o = gates.sigmoid_().chunk(4, 1)  # (B, H) each
+    rows.cell.mul_(f).addcmul_(i, g, value=4).sub_(i, alpha=2)
+    torch.sigmoid(rows.cell, out=rows.squashed)
+    torch.mul(o, _MINUS_FULL, out=rows.hidden).addcmul_(o, rows.squashed, value=2 * FULL)
 
 
 def _prepare(gates: Tensor, width: int, columns: int) -> Tensor:

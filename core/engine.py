@@ -14,9 +14,10 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from .checkpoint import Checkpoint
-from .decoder import Decoder, Precision
+from .decoder import Decoder
 from .errors import BusyError, CheckpointError, ClosedError, InputError
 from .generation import Generation
+from .products import Precision
 from .requests import Finished, FinishReason, GenerationRequest, Limits, SamplingDefaults, SamplingParams
 from .state_cache import StateCache
 from .stream import Stream, TextWriter

@@ -17,14 +17,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.checkpoint import Checkpoint, load_checkpoint
-from core.decoder import Precision
 from core.errors import ConfigError, CorpusError, FablewrightError
+from core.products import Precision
 from core.requests import SamplingDefaults, sampling_params
 
 from .corpus import read_documents
@@ -40,8 +41,10 @@ from .tokens import stream_of
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+Texts = dict[str, list[str]]
 
 _PARTS = ("corpus", "valid", "test")
+_DECODED_TOKENS = 128  # by each stream, to measure how fast it writes
 
 
 class Run(BaseModel):
@@ -159,33 +162,36 @@ def _run_all(plan: Plan, contenders: Sequence[tuple[Run, int]]) -> None:
 def _run_one(plan: Plan, run: Run, seed: int, name: str) -> None:
     out, work = plan.out / name, (plan.work or plan.out) / name
     _stage(out, "train", lambda: _train(plan, run, seed, work))
-    if all((out / "stages" / f"{stage}.json").exists() for stage in _measured_stages(plan)):
+    due = {stage: measure for stage, measure in _measurements(plan).items() if not _result_of(out, stage).exists()}
+    if not due:
         return
     checkpoint = load_checkpoint(work / "checkpoint")
     texts = {part: [document.read() for document in read_documents(getattr(plan, part))] for part in _PARTS}
     _stage(plan.out, "floors", lambda: _floors(texts, checkpoint))
-    _stage(out, "scores", lambda: _scores(texts, checkpoint))
-    if plan.memory:
-        _stage(out, "memory", lambda: _memory(plan, texts, checkpoint))
-    _stage(out, "decode", lambda: _decode_speed(checkpoint))
-    _stage(out, "samples", lambda: _samples(plan, checkpoint))
-    _stage(out, "statistics", lambda: _statistics(plan, texts, checkpoint))
+    for stage, measure in due.items():
+        _stage(out, stage, partial(measure, plan, texts, checkpoint))
 
 
-def _measured_stages(plan: Plan) -> list[str]:
-    return ["scores", *(["memory"] if plan.memory else []), "decode", "samples", "statistics"]
+def _measurements(plan: Plan) -> dict[str, Callable[[Plan, Texts, Checkpoint], Json]]:
+    """What is measured of every trained contender, by stage."""
+    memory = {"memory": _memory} if plan.memory else {}
+    return {"scores": _scores, **memory, "decode": _decode_speed, "samples": _samples, "statistics": _statistics}
 
 
 def _stage(folder: Path, name: str, work: Callable[[], Json]) -> None:
     """Do a stage, unless its result is there."""
-    if (folder / "stages" / f"{name}.json").exists():
+    if _result_of(folder, name).exists():
         return
     log.info("folder=%s stage=%s", folder.name, name)
     _keep(folder, name, work())
 
 
+def _result_of(folder: Path, stage: str) -> Path:
+    return folder / "stages" / f"{stage}.json"
+
+
 def _keep(folder: Path, name: str, result: Json) -> None:
-    path = folder / "stages" / f"{name}.json"
+    path = _result_of(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}")  # another contender may be run beside this one
     aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -238,11 +244,11 @@ def _add_wall_time(folder: Path, seconds: float) -> float:
     return total
 
 
-def _floors(texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
+def _floors(texts: Texts, checkpoint: Checkpoint) -> Json:
     return {part: measure_floors(texts["corpus"], texts[part], checkpoint.tokenizer) for part in ("valid", "test")}
 
 
-def _scores(texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
+def _scores(_: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Score validation and test text whole, and of the training text the beginnings, as long as validation in all."""
     valid_words = sum(len(text.split()) for text in texts["valid"])
     share = valid_words // len(texts["corpus"]) + 1
@@ -254,7 +260,7 @@ def _scores(texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
     return results
 
 
-def _memory(plan: Plan, texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
+def _memory(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Measure the test text with memory, its settings chosen on validation text."""
     tokenizer = checkpoint.tokenizer
     tuning = stream_of(texts["valid"], tokenizer)[: plan.tune_tokens]
@@ -262,12 +268,12 @@ def _memory(plan: Plan, texts: dict[str, list[str]], checkpoint: Checkpoint) -> 
     return memory.figures(stream_of(texts["test"], tokenizer), texts["test"], tokenizer)
 
 
-def _decode_speed(checkpoint: Checkpoint, tokens: int = 128) -> Json:
+def _decode_speed(_plan: Plan, _texts: Texts, checkpoint: Checkpoint) -> Json:
     """Tokens a second for one stream and for 64 together: by the int8 decoder where it knows the architecture."""
     precision: Precision | None = "int8" if hasattr(checkpoint.model, "recurrent_weights") else None
     speeds = {}
     for streams in (1, 64):
-        params = [sampling_params(SamplingDefaults(max_tokens=tokens), seed=seed) for seed in range(streams)]
+        params = [sampling_params(SamplingDefaults(max_tokens=_DECODED_TOKENS), seed=seed) for seed in range(streams)]
         began = time.process_time()
         samples = write_samples(checkpoint.model, checkpoint.tokenizer, [""] * streams, params, precision=precision)
         written = sum(len(checkpoint.tokenizer.encode(sample.text)) for sample in samples)
@@ -275,7 +281,7 @@ def _decode_speed(checkpoint: Checkpoint, tokens: int = 128) -> Json:
     return speeds
 
 
-def _samples(plan: Plan, checkpoint: Checkpoint) -> Json:
+def _samples(plan: Plan, _: Texts, checkpoint: Checkpoint) -> Json:
     """Write on from the plan's prompts, with the same seeds at each temperature."""
     results = {}
     for temperature in plan.temperatures:
@@ -286,7 +292,7 @@ def _samples(plan: Plan, checkpoint: Checkpoint) -> Json:
     return results
 
 
-def _statistics(plan: Plan, texts: dict[str, list[str]], checkpoint: Checkpoint) -> Json:
+def _statistics(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Measure continuations of validation text by the model, at the default settings, and by its authors."""
     passages = cut_passages(
         texts["valid"],

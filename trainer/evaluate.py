@@ -138,8 +138,11 @@ def _nats(model: Any, sequences: Sequence[Tensor], unknown_id: int) -> list[list
         for lane, window in enumerate(windows):
             steps = len(window) - 1
             output, targets = hidden.output[:steps, lane], padded[1 : steps + 1, lane]
-            for number, counted in enumerate((targets >= 0, targets == unknown_id)):
-                nats = cross_entropy(output[counted], model.output_weight, model.output_bias, targets[counted])
+            unknown = targets == unknown_id
+            for number, (hidden_now, targets_now) in enumerate(
+                ((output, targets), (output[unknown], targets[unknown]))
+            ):
+                nats = cross_entropy(hidden_now, model.output_weight, model.output_bias, targets_now)
                 totals[order[lane]][number] += float(nats)
     return totals
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.decoder import Decoder, Precision
+from core.decoder import Decoder
 from core.errors import CorpusError
+from core.products import Precision
 from core.requests import SamplingParams
 from core.sampling import BLOCK, PENALTY_WINDOW, Draw, Sampler, uniform
 from core.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ from core.errors import CheckpointError
 from .awd_lstm import AWDLSTM, AWDLSTMConfig
 from .lstm import LSTM, LSTMConfig
 from .mogrifier import Mogrifier, MogrifierConfig
-from .protocol import Hidden, LanguageModel, LayerWeights, RecurrentWeights, State, detach_state
+from .protocol import GateWeights, Hidden, LanguageModel, LayerWeights, RecurrentWeights, State, detach_state
 from .transformer import Transformer, TransformerConfig
 
 ARCHITECTURES: dict[str, tuple[type[Any], type[Any]]] = {
@@ -34,6 +34,7 @@ def build_model(architecture: str, config: dict[str, Any]) -> Any:
 
 __all__ = [
     "ARCHITECTURES",
+    "GateWeights",
     "Hidden",
     "LanguageModel",
     "LayerWeights",

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .protocol import Hidden, State, locked_dropout, weight_drop, zero_state
+from .protocol import (
+    GateWeights,
+    Hidden,
+    LayerWeights,
+    RecurrentWeights,
+    State,
+    locked_dropout,
+    weight_drop,
+    zero_state,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,13 @@ class Mogrifier(nn.Module):
         """The zero state."""
         return zero_state(self.config.widths, batch_size, self.embedding.device)
 
+    def recurrent_weights(self) -> RecurrentWeights:
+        """The weights as a decoder wants them."""
+        layers = tuple(layer.weights() for layer in cast(Iterator[_Layer], iter(self.layers)))
+        return RecurrentWeights(
+            embedding=self.embedding, layers=layers, output_weight=self.output_weight, output_bias=self.output_bias
+        )
+
     def _dropped_embedding(self) -> Tensor:
         probability = self.dropout_scale * self.config.embedding_dropout
         if not self.training or probability == 0.0:
@@ -121,6 +137,10 @@ class _Layer(nn.Module):
             outputs.append(hidden)
         return torch.stack(outputs), hidden, cell
 
+    def weights(self) -> LayerWeights:
+        gates = tuple(gate.weights() for gate in cast(Iterator[_Gate], iter(self.gates)))
+        return LayerWeights(weight_ih=self.weight_ih, weight_hh=self.weight_hh, bias=self.bias, gates=gates)
+
     def _mogrify(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         for round, gate in enumerate(self.gates):
             if round % 2 == 0:
@@ -142,3 +162,7 @@ class _Gate(nn.Module):
     def forward(self, gating: Tensor) -> Tensor:
         product: Tensor = self.maps(gating)
         return 2 * (product.float() + self.bias).sigmoid()
+
+    def weights(self) -> GateWeights:
+        maps = tuple(map.weight for map in cast(Iterator[nn.Linear], iter(self.maps)))
+        return GateWeights(maps=maps, bias=self.bias)

@@ -21,12 +21,21 @@ class Hidden(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GateWeights:
+    """One round of a Mogrifier: what is gated is multiplied by 2 sigmoid(maps(what gates) + bias)."""
+
+    maps: tuple[Tensor, ...]  # one after the other, each (outputs, inputs)
+    bias: Tensor  # (size of what is gated,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
     """One LSTM layer, gate order i, f, g, o as in torch.nn.LSTM, both biases summed."""
 
     weight_ih: Tensor  # (4H, E)
     weight_hh: Tensor  # (4H, H)
     bias: Tensor  # (4H,)
+    gates: tuple[GateWeights, ...] = ()  # of input and hidden state in turn, the input first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.decoder import Decoder, Precision
+from core.decoder import Decoder
 from core.models import RecurrentWeights
+from core.products import Precision
 
 from .decode import rate
 from .table import heading, load, parser, table

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from core.checkpoint import Checkpoint
-from core.decoder import Decoder, Precision
+from core.decoder import Decoder
+from core.products import Precision
 from core.requests import SamplingDefaults, sampling_params
 from core.sampling import generate_plain
 

@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from core.checkpoint import Checkpoint, CheckpointConfig
-from core.decoder import Decoder, Precision
+from core.decoder import Decoder
 from core.engine import Engine, EngineSettings
 from core.errors import BusyError, ClosedError, GenerationError, InputError
 from core.generation import Generation
 from core.models import build_model
+from core.products import Precision
 from core.requests import (
     Event,
     Finished,

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from core.checkpoint import Checkpoint, load_checkpoint
-from core.decoder import Precision
 from core.errors import CorpusError
 from core.models import build_model
+from core.products import Precision
 from core.requests import SamplingDefaults, sampling_params
 from core.sampling import BLOCK, Draw, Sampler, uniform
 from core.tokenizer import Tokenizer
