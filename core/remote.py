@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .engine import Engine, EngineSettings, EngineStats
-from .errors import ClosedError, ConfigError, FablewrightError, GenerationError
+from .errors import BusyError, ClosedError, ConfigError, FablewrightError, GenerationError
 from .requests import Event, Finished, GenerationRequest, Limits, Queued, Started, Text
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class RemoteEngine:
         self._redeploy = redeploy
         self._limits = limits or Limits()
         self._handle: Any = None
-        self._open = 0
+        self._open: set[_Progress] = set()
         self._tokens = 0
         self._end_at: float | None = None  # when running streams end; set once the engine is closing
         self._waiting: set[asyncio.Timeout] = set()
@@ -105,8 +105,10 @@ class RemoteEngine:
         if self._handle is None or self._end_at is not None:
             raise ClosedError("the engine is shutting down; please try again in a moment")
         self._limits.check(request)
-        progress = _Progress(request)
-        self._open += 1
+        slots, queue = self._room()
+        if len(self._open) >= slots + queue:
+            raise BusyError(f"all {slots} slots are taken and {queue} streams are waiting")
+        self._open.add(progress := _Progress(request))
         try:
             async for event in self._persist(progress):
                 if told := progress.note(event):
@@ -114,8 +116,8 @@ class RemoteEngine:
         except TimeoutError:
             yield progress.shut_down()
         finally:
-            self._tokens += len(progress.given)
-            self._open -= 1
+            self._tokens += len(progress.given) - len(request.given)
+            self._open.discard(progress)
             self._is_idle.set()
 
     async def export_state(self, text: str) -> bytes:
@@ -125,17 +127,25 @@ class RemoteEngine:
 
     def snapshot(self) -> EngineStats:
         """Return what this process has asked for. What the replicas do together is on Ray's own dashboard."""
+        slots, queue = self._room()
+        running = sum(progress.has_started for progress in self._open)
         return EngineStats(
             checkpoint=self.name,
-            slots=self.settings.slots * self.settings.ray_max_replicas,
-            queue=self.settings.queue * self.settings.ray_max_replicas,
-            running=self._open,
+            slots=slots,
+            queue=queue,
+            running=running,
+            waiting=len(self._open) - running,
             tokens=self._tokens,
             cached_states=0,
             cached_bytes=0,
             cache_hits=0,
             cache_misses=0,
         )
+
+    def _room(self) -> tuple[int, int]:
+        """Return how many streams all replicas together can run, and how many can wait."""
+        settings = self.settings
+        return settings.slots * settings.ray_max_replicas, settings.queue * settings.ray_max_replicas
 
     async def _persist(self, progress: "_Progress") -> AsyncGenerator[Event, None]:
         """Ask one replica after another, until the stream has finished."""
@@ -219,7 +229,6 @@ class RemoteEngine:
         settings = self.settings
         cores = settings.threads or 2
         return serve.deployment(
-            Replica,
             autoscaling_config={
                 "min_replicas": settings.ray_min_replicas,
                 "max_replicas": settings.ray_max_replicas,
@@ -230,7 +239,7 @@ class RemoteEngine:
             health_check_timeout_s=10,
             graceful_shutdown_timeout_s=settings.shutdown_grace_s,
             ray_actor_options={"num_cpus": cores},
-        ).bind(self.checkpoint.path.resolve(), settings.model_copy(update={"threads": cores}), self._limits)
+        )(Replica).bind(self.checkpoint.path.resolve(), settings.model_copy(update={"threads": cores}), self._limits)
 
 
 class _ReplicaLostError(Exception):
@@ -241,12 +250,12 @@ class _Progress:
     """What one stream has told so far: enough to go on elsewhere, and to keep a second start from showing."""
 
     def __init__(self, request: GenerationRequest) -> None:
-        self.given: list[int] = []
+        self.given = list(request.given)
         self.failures = 0  # since the last new token
+        self.has_started = False
         self._request = request
         self._began_at = time.monotonic()
         self._first_text_s: float | None = None
-        self._has_started = False
         self._prompt_tokens = 0
 
     def rest(self) -> GenerationRequest:
@@ -257,10 +266,10 @@ class _Progress:
         """Take in an event; return it as the reader is to see it, None where it was told before."""
         now_s = time.monotonic() - self._began_at
         match event:
-            case Queued() | Started() if self._has_started:
+            case Queued() | Started() if self.has_started:
                 return None
             case Started():
-                self._has_started, self._prompt_tokens = True, event.prompt_tokens
+                self.has_started, self._prompt_tokens = True, event.prompt_tokens
             case Text():
                 self.failures = 0
                 self.given += event.ids

@@ -13,7 +13,16 @@ import hypothesis
 
 from tests.fixtures.checkpoints import tiny, tiny_checkpoint
 from tests.fixtures.databases import database_settings, empty_database, postgres_server
+from tests.fixtures.ray_cluster import ray_cluster, ray_nodes
 
-__all__ = ["database_settings", "empty_database", "postgres_server", "tiny", "tiny_checkpoint"]
+__all__ = [
+    "database_settings",
+    "empty_database",
+    "postgres_server",
+    "ray_cluster",
+    "ray_nodes",
+    "tiny",
+    "tiny_checkpoint",
+]
 
 hypothesis.settings.load_profile("ci")

@@ -18,10 +18,11 @@ import torch
 from core.checkpoint import Checkpoint, CheckpointConfig
 from core.decoder import Decoder
 from core.engine import Engine, EngineSettings
+from core.engines import AnyEngine
 from core.errors import BusyError, ClosedError, GenerationError, InputError
-from core.generation import Generation
 from core.models import build_model
 from core.products import Precision
+from core.remote import RemoteEngine
 from core.requests import (
     Event,
     Finished,
@@ -35,6 +36,8 @@ from core.requests import (
 )
 from core.sampling import generate_plain
 from core.tokenizer import Tokenizer
+from core.writer import Stream
+from tests.fixtures.ray_cluster import BACKENDS
 from tests.tiny import TEXT
 
 SMALL = EngineSettings(slots=4, batch=3, queue=2, prefill_chunk=4, threads=1, state_cache_mb=1, shutdown_grace_s=5.0)
@@ -42,9 +45,23 @@ PROMPT = "Once upon a time there was"
 
 
 @pytest.fixture
-async def engine(tiny: Checkpoint) -> AsyncIterator[Engine]:
+async def local(tiny: Checkpoint) -> AsyncIterator[Engine]:
+    """An engine to look into."""
     async with Engine(tiny, SMALL) as engine:
         yield engine
+
+
+@pytest.fixture(params=BACKENDS)
+async def engine(request: pytest.FixtureRequest, tiny: Checkpoint) -> AsyncIterator[AnyEngine]:
+    """Every test that asks for one runs on an engine of this process and on a replica in a Ray cluster."""
+    if request.param == "local":
+        async with Engine(tiny, SMALL) as engine:
+            yield engine
+    else:
+        address = request.getfixturevalue("ray_cluster").address
+        one = {"backend": "ray", "ray_address": address, "ray_max_replicas": 1}
+        async with RemoteEngine(tiny, SMALL.model_copy(update=one)) as remote:
+            yield remote
 
 
 def request(prompt: str = PROMPT, **asked: Any) -> GenerationRequest:
@@ -53,13 +70,13 @@ def request(prompt: str = PROMPT, **asked: Any) -> GenerationRequest:
     return GenerationRequest(prompt=prompt, sampling=sampling_params(SamplingDefaults(), **asked), **outer)
 
 
-async def read(generation: Generation) -> tuple[str, Finished]:
+async def read(generation: Stream) -> tuple[str, Finished]:
     events = [event async for event in generation]
     assert isinstance(events[-1], Finished)
     return "".join(event.text for event in events if isinstance(event, Text)), events[-1]
 
 
-async def first(generation: Generation, kind: type[Event]) -> Event:
+async def first(generation: Stream, kind: type[Event]) -> Event:
     return await anext(event async for event in generation if isinstance(event, kind))
 
 
@@ -77,7 +94,7 @@ def plain(checkpoint: Checkpoint, request: GenerationRequest, precision: Precisi
     return tokenizer.decode(ids)[begins_with_space:]
 
 
-async def all_slots_free(engine: Engine) -> None:
+async def all_slots_free(engine: AnyEngine) -> None:
     async with asyncio.timeout(20):
         while (stats := engine.snapshot()).running or stats.waiting:  # noqa: ASYNC110  (the worker tells nobody)
             await asyncio.sleep(0.005)
@@ -85,7 +102,7 @@ async def all_slots_free(engine: Engine) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_space_at_the_prompts_end_belongs_to_the_first_word(
-    engine: Engine, tiny: Checkpoint, seed: int
+    engine: AnyEngine, tiny: Checkpoint, seed: int
 ) -> None:
     spaced, asked = PROMPT + " ", {"seed": seed, "temperature": 1.5, "top_logprobs": 3}
     events = [event async for event in engine.generate(request(spaced, **asked))]
@@ -100,7 +117,7 @@ async def test_a_space_at_the_prompts_end_belongs_to_the_first_word(
     assert events[0].prompt_tokens == len(tiny.tokenizer.encode(PROMPT))
 
 
-async def test_a_stream_is_started_written_and_finished(engine: Engine, tiny: Checkpoint) -> None:
+async def test_a_stream_is_started_written_and_finished(engine: AnyEngine, tiny: Checkpoint) -> None:
     events = [event async for event in engine.generate(request(max_tokens=5))]
     count = len(tiny.tokenizer.encode(PROMPT))
     assert events[0] == Started(seed=7, checkpoint="tiny", prompt_tokens=count)
@@ -124,22 +141,22 @@ async def test_a_full_batch_writes_what_each_stream_writes_alone(tiny: Checkpoin
 
 
 async def test_the_neural_cache_writes_the_same_alone_in_a_batch_and_from_cached_states(
-    engine: Engine, tiny: Checkpoint
+    local: Engine, tiny: Checkpoint
 ) -> None:
     story = "the donkey walked up the hill and the fox sang " * 40  # more tokens than the cache looks back on
     asked = request(story, cache_strength=0.5, max_tokens=30)
     expected = plain(tiny, asked)
-    together = await asyncio.gather(*(read(engine.generate(each)) for each in (request(), asked, request(story))))
+    together = await asyncio.gather(*(read(local.generate(each)) for each in (request(), asked, request(story))))
     assert together[1][0] == expected
-    assert (await read(engine.generate(asked)))[0] == expected
-    assert engine.snapshot().cache_hits
+    assert (await read(local.generate(asked)))[0] == expected
+    assert local.snapshot().cache_hits
     assert expected != together[2][0]
 
 
-async def test_the_neural_cache_needs_the_text_and_not_a_state(engine: Engine) -> None:
+async def test_the_neural_cache_needs_the_text_and_not_a_state(engine: AnyEngine) -> None:
     state = await engine.export_state(PROMPT)
     with pytest.raises(InputError, match=r"cache_strength must be 0 with a state, got 0\.5"):
-        engine.generate(request("", state=state, cache_strength=0.5))
+        await read(engine.generate(request("", state=state, cache_strength=0.5)))
 
 
 async def test_the_same_request_gives_the_same_text_after_a_restart(tiny: Checkpoint) -> None:
@@ -150,23 +167,23 @@ async def test_the_same_request_gives_the_same_text_after_a_restart(tiny: Checkp
     assert texts[0] == texts[1] != ""
 
 
-async def test_an_empty_prompt_begins_a_story(engine: Engine) -> None:
+async def test_an_empty_prompt_begins_a_story(engine: AnyEngine) -> None:
     text, end = await read(engine.generate(request("")))
     assert text
     assert end.prompt_tokens == 0
 
 
-async def test_a_prompt_of_unknown_bytes_is_written_on(engine: Engine) -> None:
+async def test_a_prompt_of_unknown_bytes_is_written_on(engine: AnyEngine) -> None:
     _, end = await read(engine.generate(request("\U0001f9ff\U00013000\x01" * 5)))
     assert end.reason == "length"
 
 
-async def test_a_long_prompt_is_encoded_aside_and_read_in_chunks(engine: Engine, tiny: Checkpoint) -> None:
+async def test_a_long_prompt_is_encoded_aside_and_read_in_chunks(engine: AnyEngine, tiny: Checkpoint) -> None:
     long = request("the donkey walked down to the well " * 150)
     assert (await read(engine.generate(long)))[0] == plain(tiny, long)
 
 
-async def test_a_stop_string_ends_the_text_and_is_no_part_of_it(engine: Engine) -> None:
+async def test_a_stop_string_ends_the_text_and_is_no_part_of_it(engine: AnyEngine) -> None:
     whole, _ = await read(engine.generate(request(max_tokens=40)))
     stop = whole[10:14]
     text, end = await read(engine.generate(request(max_tokens=40, stop=(stop, "never seen"))))
@@ -174,7 +191,7 @@ async def test_a_stop_string_ends_the_text_and_is_no_part_of_it(engine: Engine) 
     assert end.reason == "stop"
 
 
-async def test_a_stop_string_longer_than_the_output_holds_nothing_back(engine: Engine) -> None:
+async def test_a_stop_string_longer_than_the_output_holds_nothing_back(engine: AnyEngine) -> None:
     whole, _ = await read(engine.generate(request(max_tokens=10)))
     text, end = await read(engine.generate(request(max_tokens=10, stop=(whole + "and on it goes",))))
     assert (text, end.reason) == (whole, "length")
@@ -188,7 +205,7 @@ async def test_the_end_of_the_story_ends_the_stream(tiny: Checkpoint) -> None:
     assert (text, end.reason, end.completion_tokens) == ("", "end", 0)
 
 
-async def test_log_probabilities_come_with_every_token(engine: Engine) -> None:
+async def test_log_probabilities_come_with_every_token(engine: AnyEngine) -> None:
     events = [event async for event in engine.generate(request(max_tokens=6, top_logprobs=2))]
     logprobs = [logprob for event in events if isinstance(event, Text) for logprob in event.logprobs]
     assert len(logprobs) == 6
@@ -197,7 +214,7 @@ async def test_log_probabilities_come_with_every_token(engine: Engine) -> None:
     assert "".join(event.text for event in events if isinstance(event, Text)) == plain_text
 
 
-async def test_a_full_engine_queues_then_refuses(engine: Engine) -> None:
+async def test_a_full_engine_queues_then_refuses(engine: AnyEngine) -> None:
     running = [engine.generate(request(pace=5)) for _ in range(4)]
     for generation in running:
         await first(generation, Started)
@@ -206,7 +223,7 @@ async def test_a_full_engine_queues_then_refuses(engine: Engine) -> None:
     assert [event.position for event in news if isinstance(event, Queued)] == [1, 2]
     assert all(event.estimate_s > 0 for event in news if isinstance(event, Queued))
     with pytest.raises(BusyError, match="all 4 slots are taken and 2 streams are waiting"):
-        engine.generate(request())
+        await read(engine.generate(request()))
     await running[0].aclose()
     await first(waiting[0], Started)
     for generation in [*running, *waiting]:
@@ -214,7 +231,7 @@ async def test_a_full_engine_queues_then_refuses(engine: Engine) -> None:
     await all_slots_free(engine)
 
 
-async def test_closing_a_stream_frees_its_slot_and_gives_no_more_events(engine: Engine) -> None:
+async def test_closing_a_stream_frees_its_slot_and_gives_no_more_events(engine: AnyEngine) -> None:
     generation = engine.generate(request(max_tokens=4000))
     await first(generation, Text)
     await generation.aclose()
@@ -222,7 +239,7 @@ async def test_closing_a_stream_frees_its_slot_and_gives_no_more_events(engine: 
     await all_slots_free(engine)
 
 
-async def test_a_reader_that_is_cancelled_frees_its_slot(engine: Engine) -> None:
+async def test_a_reader_that_is_cancelled_frees_its_slot(engine: AnyEngine) -> None:
     reader = asyncio.create_task(read(engine.generate(request(max_tokens=4000, pace=10))))
     await asyncio.sleep(0.05)
     reader.cancel()
@@ -231,14 +248,14 @@ async def test_a_reader_that_is_cancelled_frees_its_slot(engine: Engine) -> None
     await all_slots_free(engine)
 
 
-async def test_a_reader_that_forgets_its_stream_frees_its_slot(engine: Engine) -> None:
+async def test_a_reader_that_forgets_its_stream_frees_its_slot(engine: AnyEngine) -> None:
     generation = engine.generate(request(max_tokens=4000, pace=10))
     await first(generation, Started)
     del generation
     await all_slots_free(engine)
 
 
-async def test_a_reader_that_is_cancelled_between_two_events_frees_its_slot(engine: Engine) -> None:
+async def test_a_reader_that_is_cancelled_between_two_events_frees_its_slot(engine: AnyEngine) -> None:
     async def read_slowly() -> None:
         async for _ in engine.generate(request(max_tokens=4000)):
             reading.set()
@@ -253,29 +270,29 @@ async def test_a_reader_that_is_cancelled_between_two_events_frees_its_slot(engi
     await all_slots_free(engine)
 
 
-async def test_ten_thousand_starts_and_stops_leak_nothing(engine: Engine) -> None:
+async def test_ten_thousand_starts_and_stops_leak_nothing(local: Engine) -> None:
     async def start_and_stop(count: int) -> None:
         for number in range(count):
             try:
-                generation = engine.generate(request())
+                generation = local.generate(request())
             except BusyError:
-                await all_slots_free(engine)
+                await all_slots_free(local)
                 continue
             if number % 3 == 0:
                 await first(generation, Started)
             await generation.aclose()
-        await all_slots_free(engine)
+        await all_slots_free(local)
 
-    await expect_no_growth(engine, start_and_stop)
+    await expect_no_growth(local, start_and_stop)
 
 
-async def test_ten_thousand_streams_leak_nothing(engine: Engine) -> None:
+async def test_ten_thousand_streams_leak_nothing(local: Engine) -> None:
     async def read_to_the_end(count: int) -> None:
         for seed in range(0, count, 5):
-            generations = [engine.generate(request("Once", seed=seed + n, max_tokens=1)) for n in range(5)]
+            generations = [local.generate(request("Once", seed=seed + n, max_tokens=1)) for n in range(5)]
             await asyncio.gather(*map(read, generations))
 
-    await expect_no_growth(engine, read_to_the_end)
+    await expect_no_growth(local, read_to_the_end)
 
 
 async def expect_no_growth(engine: Engine, use: Callable[[int], Awaitable[None]]) -> None:
@@ -294,28 +311,28 @@ async def expect_no_growth(engine: Engine, use: Callable[[int], Awaitable[None]]
     assert sorted(engine._worker._free_slots) == [0, 1, 2, 3]  # type: ignore[union-attr]
 
 
-async def test_a_reader_that_falls_behind_pauses_only_itself(engine: Engine) -> None:
-    lazy = engine.generate(request(max_tokens=2000))
+async def test_a_reader_that_falls_behind_pauses_only_itself(local: Engine) -> None:
+    lazy = local.generate(request(max_tokens=2000))
     await first(lazy, Started)
     await asyncio.sleep(0.5)
     made = lazy._stream.generated
     assert made <= 600
-    _, end = await read(engine.generate(request(max_tokens=30)))
+    _, end = await read(local.generate(request(max_tokens=30)))
     assert end.reason == "length"
     _, end = await read(lazy)
     assert end.completion_tokens == 2000
 
 
-async def test_a_paced_stream_is_written_at_its_pace(engine: Engine, tiny: Checkpoint) -> None:
+async def test_a_paced_stream_is_written_at_its_pace(engine: AnyEngine, tiny: Checkpoint) -> None:
     text, end = await read(engine.generate(request(max_tokens=11, pace=50)))
     assert end.duration_s > 0.19  # ten gaps of 20 ms: a lower bound only, the machine may be slow
     assert text == plain(tiny, request(max_tokens=11))
 
 
-async def test_numbers_that_overflow_end_one_stream_with_an_error(engine: Engine, tiny: Checkpoint) -> None:
-    sound, broken = engine.generate(request(pace=100)), engine.generate(request(pace=100, max_tokens=4000))
+async def test_numbers_that_overflow_end_one_stream_with_an_error(local: Engine, tiny: Checkpoint) -> None:
+    sound, broken = local.generate(request(pace=100)), local.generate(request(pace=100, max_tokens=4000))
     await first(broken, Text)
-    worker = engine._worker
+    worker = local._worker
     assert worker is not None
     stream = broken._stream
     worker._decoder.write_state(stream.slot, worker._decoder.read_state(stream.slot) * float("nan"))
@@ -324,12 +341,12 @@ async def test_numbers_that_overflow_end_one_stream_with_an_error(engine: Engine
     assert end.message is not None
     text, _ = await read(sound)
     assert text == plain(tiny, request())
-    assert (await read(engine.generate(request())))[0] == plain(tiny, request()), "the slot is sound again"
+    assert (await read(local.generate(request())))[0] == plain(tiny, request()), "the slot is sound again"
 
 
-async def test_a_state_goes_on_as_if_the_stream_had_never_stopped(engine: Engine, tiny: Checkpoint) -> None:
+async def test_a_state_goes_on_as_if_the_stream_had_never_stopped(local: Engine, tiny: Checkpoint) -> None:
     asked = {"repetition_penalty": 1.2, "temperature": 1.0}
-    generation = engine.generate(request(max_tokens=15, **asked))
+    generation = local.generate(request(max_tokens=15, **asked))
     head, _ = await read(generation)
     state = generation.export_state()
     async with Engine(tiny, SMALL) as another:
@@ -337,7 +354,7 @@ async def test_a_state_goes_on_as_if_the_stream_had_never_stopped(engine: Engine
     assert head + tail == plain(tiny, request(max_tokens=40, **asked))
 
 
-async def test_the_state_of_a_text_goes_on_like_the_text(engine: Engine, tiny: Checkpoint) -> None:
+async def test_the_state_of_a_text_goes_on_like_the_text(engine: AnyEngine, tiny: Checkpoint) -> None:
     state = await engine.export_state(PROMPT)
     text, _ = await read(engine.generate(request("", state=state)))
     assert text == plain(tiny, request())
@@ -347,7 +364,7 @@ async def test_the_state_of_a_text_goes_on_like_the_text(engine: Engine, tiny: C
 @pytest.mark.parametrize(
     "asked", [{}, {"stop": [" the "], "max_tokens": 60}, {"repetition_penalty": 1.3}, {"max_tokens": 3}]
 )
-async def test_a_text_goes_on_from_any_of_its_tokens(engine: Engine, asked: dict[str, Any]) -> None:
+async def test_a_text_goes_on_from_any_of_its_tokens(engine: AnyEngine, asked: dict[str, Any]) -> None:
     events = [event async for event in engine.generate(request(pace=500, **asked))]
     texts, finished = [event for event in events if isinstance(event, Text)], events[-1]
     assert isinstance(finished, Finished)
@@ -359,32 +376,32 @@ async def test_a_text_goes_on_from_any_of_its_tokens(engine: Engine, asked: dict
         assert (end.reason, end.completion_tokens) == (finished.reason, finished.completion_tokens)
 
 
-async def test_only_a_stream_that_ended_after_a_token_has_a_state(engine: Engine) -> None:
-    generation = engine.generate(request())
+async def test_only_a_stream_that_ended_after_a_token_has_a_state(local: Engine) -> None:
+    generation = local.generate(request())
     with pytest.raises(GenerationError, match="ended right after a token"):
         generation.export_state()
 
 
 @pytest.mark.parametrize("damage", [b"", b"hello", b"FWS2" * 40])
-async def test_a_damaged_state_is_refused(engine: Engine, damage: bytes) -> None:
+async def test_a_damaged_state_is_refused(engine: AnyEngine, damage: bytes) -> None:
     with pytest.raises(InputError, match="state must be an exported stream state"):
-        engine.generate(request(state=damage))
+        await read(engine.generate(request(state=damage)))
 
 
-async def test_a_state_of_another_precision_is_refused(engine: Engine, tiny: Checkpoint) -> None:
-    state = await engine.export_state(PROMPT)
+async def test_a_state_of_another_precision_is_refused(local: Engine, tiny: Checkpoint) -> None:
+    state = await local.export_state(PROMPT)
     async with Engine(tiny, SMALL.model_copy(update={"precision": "float32"})) as other:
         with pytest.raises(InputError, match="from this checkpoint at this precision"):
             other.generate(request(state=state))
 
 
-async def test_a_known_prefix_is_not_read_again(engine: Engine, tiny: Checkpoint) -> None:
+async def test_a_known_prefix_is_not_read_again(local: Engine, tiny: Checkpoint) -> None:
     story = "the donkey walked up the hill " * 20
-    await read(engine.generate(request(story)))
-    before = engine.snapshot().prompt_tokens_cached
+    await read(local.generate(request(story)))
+    before = local.snapshot().prompt_tokens_cached
     longer = request(story + "and sang")
-    text, _ = await read(engine.generate(longer))
-    stats = engine.snapshot()
+    text, _ = await read(local.generate(longer))
+    stats = local.snapshot()
     assert stats.cache_hits >= 1
     assert stats.prompt_tokens_cached - before > len(tiny.tokenizer.encode(story)) - 70
     assert text == plain(tiny, longer)
@@ -398,33 +415,30 @@ async def test_a_request_over_the_limits_is_refused(tiny: Checkpoint) -> None:
             engine.generate(request(max_tokens=5))
 
 
-async def test_a_closing_engine_lets_streams_finish_and_refuses_new_ones(tiny: Checkpoint) -> None:
-    async with Engine(tiny, SMALL) as engine:
-        reader = asyncio.create_task(read(engine.generate(request(pace=100))))
-        await asyncio.sleep(0.05)
-        closing = asyncio.create_task(engine.close(5.0))
-        await asyncio.sleep(0)
-        with pytest.raises(ClosedError):
-            engine.generate(request())
-        _, end = await reader
-        assert end.reason == "length"
-        await closing
+async def test_a_closing_engine_lets_streams_finish_and_refuses_new_ones(engine: AnyEngine) -> None:
+    running = engine.generate(request(pace=100))
+    await first(running, Started)
+    closing = asyncio.create_task(engine.close(30.0))
+    await asyncio.sleep(0)
+    with pytest.raises(ClosedError):
+        await read(engine.generate(request()))
+    _, end = await read(running)
+    assert end.reason == "length"
+    await closing
 
 
-async def test_a_prompt_that_is_still_being_encoded_ends_with_a_reason_too(tiny: Checkpoint) -> None:
-    async with Engine(tiny, SMALL) as engine:
-        generation = engine.generate(request("the donkey walked down to the well " * 3000))
-        await engine.close(0)
-        _, end = await read(generation)
+async def test_a_prompt_that_is_still_being_encoded_ends_with_a_reason_too(local: Engine) -> None:
+    generation = local.generate(request("the donkey walked down to the well " * 3000))
+    await local.close(0)
+    _, end = await read(generation)
     assert end.reason == "shutdown"
 
 
-async def test_after_the_grace_period_streams_end_with_a_reason(tiny: Checkpoint) -> None:
-    async with Engine(tiny, SMALL) as engine:
-        readers = [asyncio.create_task(read(engine.generate(request(pace=2)))) for _ in range(5)]  # one of them waits
-        await asyncio.sleep(0.05)
-        await engine.close(0.05)
-        assert [end.reason for _, end in await asyncio.gather(*readers)] == ["shutdown"] * 5
+async def test_after_the_grace_period_streams_end_with_a_reason(engine: AnyEngine) -> None:
+    readers = [asyncio.create_task(read(engine.generate(request(pace=2)))) for _ in range(5)]  # one of them waits
+    await asyncio.sleep(0.05)
+    await engine.close(0.05)
+    assert [end.reason for _, end in await asyncio.gather(*readers)] == ["shutdown"] * 5
 
 
 @pytest.mark.parametrize("asked", [{"temperature": 0.0}, {"temperature": 1.0}, {"cache_strength": 0.9}])

@@ -2,8 +2,8 @@
 
 import asyncio
 import dataclasses
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +11,23 @@ import pytest
 
 from core.checkpoint import Checkpoint
 from core.engine import Engine, EngineSettings
+from core.engines import AnyEngine
 from core.errors import ClosedError, ConfigError, InputError
 from core.remote import RemoteEngine
 from core.requests import Finished, GenerationRequest, SamplingDefaults, Started, Text, sampling_params
+from tests.fixtures.ray_cluster import NODES, ON_RAY
 
-pytest.importorskip("ray", reason="the extra `cluster` is not installed (make test-cluster installs it)")
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]  # Ray has many
+pytestmark = ON_RAY
 
 STREAMS = 50
-NODES = 3
 SLOTS = 60  # on each
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head and three nodes, each a process group of its own with room for one replica."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(NODES):
-        cluster.add_node(num_cpus=1)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-
-
 @pytest.fixture
-async def remote(cluster: Any, tiny: Checkpoint) -> AsyncIterator[RemoteEngine]:
+async def remote(ray_cluster: Any, tiny: Checkpoint) -> AsyncIterator[RemoteEngine]:
     settings = EngineSettings(
         backend="ray",
-        ray_address=cluster.address,
+        ray_address=ray_cluster.address,
         ray_min_replicas=NODES,
         ray_max_replicas=NODES,
         threads=1,
@@ -53,10 +38,10 @@ async def remote(cluster: Any, tiny: Checkpoint) -> AsyncIterator[RemoteEngine]:
         yield engine
 
 
-async def test_replicas_that_cannot_start_are_told(cluster: Any, tiny: Checkpoint, tmp_path: Path) -> None:
+async def test_replicas_that_cannot_start_are_told(ray_cluster: Any, tiny: Checkpoint, tmp_path: Path) -> None:
     """Another machine of the cluster may lack the checkpoint; here it is gone for all of them."""
     lost = dataclasses.replace(tiny, name="lost", path=tmp_path / "lost")
-    settings = EngineSettings(backend="ray", ray_address=cluster.address, threads=1)
+    settings = EngineSettings(backend="ray", ray_address=ray_cluster.address, threads=1)
     with pytest.raises(ConfigError, match=r"the replicas of lost do not start: .*the checkpoint at .*/lost\?"):
         await RemoteEngine(lost, settings).__aenter__()
 
@@ -91,19 +76,25 @@ async def test_a_closing_engine_ends_streams_with_a_reason(remote: RemoteEngine)
 
 
 async def test_a_node_killed_under_50_streams_changes_no_text(
-    cluster: Any, remote: RemoteEngine, tiny: Checkpoint, caplog: pytest.LogCaptureFixture
+    ray_cluster: Any, remote: RemoteEngine, tiny: Checkpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
-    requests = [_request(number, pace=40) for number in range(STREAMS)]
+    import ray
+
+    requests, heard = [_request(number, pace=20) for number in range(STREAMS)], Counter[str]()
     async with Engine(tiny, EngineSettings(threads=1)) as local:
         expected = await asyncio.gather(*(_write(local, _request(number)) for number in range(STREAMS)))
-    writing = [asyncio.create_task(_write(remote, request)) for request in requests]
-    await asyncio.sleep(1.5)
+    writing = [asyncio.create_task(_write(remote, request, heard)) for request in requests]
+    async with asyncio.timeout(60):
+        while min(heard[request.prompt] for request in requests) < 20:  # noqa: ASYNC110 -- in the midst of all
+            await asyncio.sleep(0.05)
     assert not any(task.done() for task in writing)
-    victim = cluster.list_all_nodes()[1]
-    await asyncio.to_thread(cluster.remove_node, victim, allow_graceful=False)
+    ours = ray.get_runtime_context().get_node_id()  # any node of this machine may be the one that we came in by
+    victim = next(node for node in ray_cluster.worker_nodes if node.node_id != ours)
+    await asyncio.to_thread(ray_cluster.remove_node, victim, allow_graceful=False)
     assert await asyncio.gather(*writing) == expected
     moved = [record.args[0] for record in caplog.records if record.msg.startswith("replica lost")]
     assert any(tokens > 0 for tokens in moved), "the node was killed, and no stream was on it"
+    ray_cluster.add_node(num_cpus=1)  # for the tests that follow
     print(f"streams={STREAMS} moved={len(moved)} tokens_already_told={moved}")
 
 
@@ -112,8 +103,11 @@ def _request(number: int, pace: float = 0) -> GenerationRequest:
     return GenerationRequest(prompt=f"Once upon a time {number}", sampling=sampling, pace=pace)
 
 
-async def _write(engine: Engine | RemoteEngine, request: GenerationRequest) -> tuple[str, int, str]:
+async def _write(
+    engine: AnyEngine, request: GenerationRequest, heard: Counter[str] | None = None
+) -> tuple[str, int, str]:
     """Return the text, how many tokens it was told to have, and why it ended; check that it was told once."""
+    heard = Counter() if heard is None else heard
     text, tokens, starts = "", 0, 0
     async for event in engine.generate(request):
         match event:
@@ -122,6 +116,7 @@ async def _write(engine: Engine | RemoteEngine, request: GenerationRequest) -> t
             case Text():
                 text += event.text
                 tokens += event.tokens
+                heard[request.prompt] += event.tokens
             case Finished():
                 assert starts == 1
                 assert event.completion_tokens == tokens

@@ -121,9 +121,18 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path)
 
 
 @pytest.fixture
-def config(checkpoints: Path, tmp_path: Path) -> Config:
+def engine_config(request: pytest.FixtureRequest) -> str:
+    """The table [engine]: this process writes; with `on_every_backend`, replicas in a Ray cluster too."""
+    if getattr(request, "param", "local") == "local":
+        return ""
+    address = request.getfixturevalue("ray_cluster").address
+    return f'[engine]\nbackend = "ray"\nray_address = "{address}"\nray_max_replicas = 1\nthreads = 1\n'
+
+
+@pytest.fixture
+def config(checkpoints: Path, tmp_path: Path, engine_config: str) -> Config:
     path = tmp_path / "config.toml"
-    path.write_text(CONFIG.format(checkpoints=checkpoints, folder=tmp_path), encoding="utf-8")
+    path.write_text(CONFIG.format(checkpoints=checkpoints, folder=tmp_path) + engine_config, encoding="utf-8")
     return Config(path)
 
 

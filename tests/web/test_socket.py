@@ -1,4 +1,4 @@
-"""The WebSocket, from outside: a really listening server and aiohttp's client."""
+"""The WebSocket, from outside: a really listening server and aiohttp's client. Each test runs on every backend."""
 
 import asyncio
 import socket
@@ -6,7 +6,10 @@ import socket
 import pytest
 from aiohttp import WSCloseCode, WSMsgType
 
+from tests.fixtures.ray_cluster import on_every_backend
 from tests.web.conftest import Site, StartSite, Written, eventually, streams_open
+
+pytestmark = on_every_backend
 
 
 async def test_a_stream_is_accepted_written_and_done(site: Site) -> None:
