@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 
+import aiohttp
 import discord
 
 import migrations
@@ -50,6 +51,9 @@ def main() -> int:
     except discord.LoginFailure:
         print(REFUSED, file=sys.stderr)
         return 2
+    except aiohttp.ClientConnectionError as error:
+        print(f"cannot reach Discord: {error}; nothing was changed, try again when it answers", file=sys.stderr)
+        return 1
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -76,19 +80,17 @@ async def opened(config: Config) -> AsyncIterator[Fablewright]:
     checkpoints = config.table("checkpoint", CheckpointSettings)
     engine_settings = config.table("engine", EngineSettings)
     await migrations.upgrade(DatabaseSettings.read(config))
-    async with (
-        Store.open(config) as store,
-        Engines(checkpoints, engine_settings, limits) as engines,
-        Fablewright(
+    async with Store.open(config) as store, Engines(checkpoints, engine_settings, limits) as engines:
+        await engines.get()  # a checkpoint that cannot be used is told now, not to the first who writes
+        async with Fablewright(
             store=store,
             engines=engines,
             writer=Writer(engines, store),
             settings=settings,
             defaults=defaults,
             limits=limits,
-        ) as client,
-    ):
-        yield client
+        ) as client:
+            yield client
 
 
 if __name__ == "__main__":

@@ -69,6 +69,13 @@ async def test_a_token_that_discord_refuses_is_told(environment: dict[str, str])
     assert "Traceback" not in errors
 
 
+async def test_a_discord_that_cannot_be_reached_is_told(environment: dict[str, str]) -> None:
+    code, errors = await output(environment | {"DISCORD_API_URL": "http://127.0.0.1:1/api"})
+    assert code == 1
+    assert "cannot reach Discord: Cannot connect to host 127.0.0.1:1" in errors
+    assert "Traceback" not in errors
+
+
 async def test_one_address_alone_is_refused(environment: dict[str, str], fake: FakeDiscord) -> None:
     """Otherwise the token would go to the real gateway."""
     del environment["DISCORD_GATEWAY_URL"]
