@@ -5,6 +5,7 @@ The bot's one translation of errors; anything unexpected gets a reference that s
 
 import logging
 import secrets
+import time
 from typing import Any
 
 import discord
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 NO_MENTIONS = discord.AllowedMentions.none()
 AWAITED = "awaited"  # in an interaction's extras: everybody sees that its answer is awaited
 UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED = 10062, 40060
+_ASKED_AGAIN_S = 1.0  # the least that discord.py waits before it asks a second time
 
 _ADVICE: tuple[tuple[type[FablewrightError], str], ...] = (
     (BusyError, " Please try again in a minute."),
@@ -32,6 +34,22 @@ class RefusedError(FablewrightError):
     code = "refused"
 
 
+async def acknowledge(
+    interaction: discord.Interaction[Any], **shown: bool
+) -> discord.InteractionCallbackResponse[Any] | None:
+    """Tell Discord that an answer will come; None where it was told, but its own answer got lost.
+
+    Raises HTTPException where another program with our token was the first: then the answer is that one's to give.
+    """
+    began = time.monotonic()
+    try:
+        return await interaction.response.defer(**shown)
+    except discord.HTTPException as error:
+        if error.code != ALREADY_ACKNOWLEDGED or time.monotonic() - began < _ASKED_AGAIN_S:
+            raise
+        return None
+
+
 async def tell(interaction: discord.Interaction[Any], text: str, **rest: Any) -> None:
     """Say something that only the person who asked sees."""
     try:
@@ -42,17 +60,26 @@ async def tell(interaction: discord.Interaction[Any], text: str, **rest: Any) ->
         else:
             await interaction.response.send_message(text, ephemeral=True, allowed_mentions=NO_MENTIONS, **rest)
     except discord.HTTPException as error:
-        log.warning("cannot answer an interaction error=%s", error)
+        _note_failure(error)
 
 
 async def explain(interaction: discord.Interaction[Any], error: BaseException) -> None:
     """Tell the person why what they asked for did not happen."""
     while isinstance(error, app_commands.CommandInvokeError):
         error = error.original
-    if isinstance(error, discord.HTTPException) and error.code == UNKNOWN_INTERACTION:
-        log.warning("an interaction was answered too late")  # Discord has told the person already
+    if isinstance(error, discord.HTTPException) and error.code in (UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED):
+        _note_failure(error)  # Discord, or the other bot, has told the person already
         return
     await tell(interaction, sentence(error))
+
+
+def _note_failure(error: discord.HTTPException) -> None:
+    if error.code == UNKNOWN_INTERACTION:
+        log.warning("an interaction was answered too late")
+    elif error.code == ALREADY_ACKNOWLEDGED:
+        log.error("an interaction was answered before us: does a second bot run with this DISCORD_TOKEN? Stop one")
+    else:
+        log.warning("cannot answer an interaction error=%s", error)
 
 
 def sentence(error: BaseException) -> str:

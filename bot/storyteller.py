@@ -22,7 +22,7 @@ from core.writer import Writer
 from . import notes
 from .live_reply import LiveReply, contents
 from .places import DeletedError, OutOfReachError, Place, StoryMessages
-from .replies import ALREADY_ACKNOWLEDGED, AWAITED, RefusedError, sentence, tell
+from .replies import AWAITED, RefusedError, acknowledge, sentence, tell
 from .rules import ServerRules, Usage
 from .sampling import generation_request
 from .settings import BotSettings
@@ -113,7 +113,7 @@ class Storyteller:
             return await self._prepare(interaction, story, seed=story.asked.pop("seed", None), again=again)
 
         async def defer() -> None:
-            await interaction.response.defer()
+            await acknowledge(interaction)
 
         await self._write(interaction, prepare(), defer, again=again)
 
@@ -121,7 +121,7 @@ class Storyteller:
         """Take a story back to before its last continuation."""
         story = await self._own_story(interaction, story_id)
         shown = contents(story, notes.standing(story))
-        await interaction.response.defer()
+        await acknowledge(interaction)
         place = story.place.with_token(interaction)
         story = await self.stories.step_back(story)
         story.place = place
@@ -132,11 +132,11 @@ class Storyteller:
         telling = self._running.get(story_id)
         if telling is not None and telling.stream is not None and not telling.stream.is_over:
             self._refuse_others(interaction, telling.story)
-            await interaction.response.defer()
+            await acknowledge(interaction)
             await telling.stream.stop()
             return
         story = await self._own_story(interaction, story_id)
-        await interaction.response.defer()
+        await acknowledge(interaction)
         story.place.with_token(interaction)
         await self._show(story, [], interaction.followup)
 
@@ -367,12 +367,7 @@ class Storyteller:
 async def _defer(interaction: Interaction, *, is_private: bool) -> int:
     """Acknowledge a command and return the id of the message that will hold its answer."""
     interaction.extras[AWAITED] = not is_private
-    try:
-        response = await interaction.response.defer(ephemeral=is_private, thinking=True)
-    except discord.HTTPException as error:
-        if error.code != ALREADY_ACKNOWLEDGED:  # Discord did it, its answer got lost, and discord.py asked again
-            raise
-    else:
-        if response is not None and response.message_id is not None:
-            return response.message_id
+    response = await acknowledge(interaction, ephemeral=is_private, thinking=True)
+    if response is not None and response.message_id is not None:
+        return response.message_id
     return (await interaction.original_response()).id

@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,27 @@ async def test_an_answer_that_gets_lost_doubles_nothing(
         message = await stands(fake, asked)
         assert words(message).split() == (await full_text(bot, ada)).split()
         assert len(asked.messages) == 1
+
+
+async def test_of_two_bots_that_do_not_know_of_each_other_one_writes_and_the_other_says_so(
+    fake: FakeDiscord,
+    running_bot: RunningBot,
+    ada: Person,
+    channel: Channel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_bot(bot__pace=20):
+        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/another/test.sqlite3")
+        async with running_bot(bot__pace=20):
+            await fake.until(lambda: len(fake.gateway.sessions) == 2)
+            asked = await fake.slash(ada, channel, "write", prompt="Once", length=40)
+            message = await stands(fake, asked)
+            shown = [words_of.split("\n-# ")[0] for words_of in message.history]
+            assert all(late.startswith(early) for early, late in pairwise(shown))
+            assert len(asked.messages) == 1
+    assert "does a second bot run with this DISCORD_TOKEN?" in caplog.text
 
 
 @pytest.mark.parametrize("via", [True, False])

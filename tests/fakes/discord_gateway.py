@@ -151,7 +151,9 @@ class Gateway:
         if data["intents"] & PRIVILEGED_INTENTS:
             return await socket.close(DISALLOWED_INTENTS)
         shard = tuple(data.get("shard", (0, 1)))
-        self.sessions = {id_: session for id_, session in self.sessions.items() if session.shard != shard}
+        self.sessions = {  # two living ones may have the same shard: both hear everything
+            id_: session for id_, session in self.sessions.items() if session.socket or session.shard != shard
+        }
         session = Session(shard=shard, intents=data["intents"], socket=socket)
         self.sessions[session.id] = session
         await session.dispatch("READY", self._ready(session))
