@@ -130,7 +130,7 @@ class Worker:
         torch.set_num_threads(self._threads)
         try:
             self._decoder = self._build()
-            self._sampler = Sampler(self._decoder.padded_vocab_size, self._decoder.max_rows)
+            self._sampler = Sampler(self._decoder.padded_vocab_size)
         except Exception as error:
             self.ready.set_exception(error)
             return

@@ -77,7 +77,7 @@ def write_samples(
         _ModelSteps(model, rows, banned) if precision is None else _DecoderSteps(model, rows, precision, banned)
     )
     last = [row[-1] for row in ids]
-    sampler = Sampler(steps.padded_vocab_size, len(ids))
+    sampler = Sampler(steps.padded_vocab_size)
     nats = torch.zeros(len(ids), dtype=torch.float64)
     is_open = [True] * len(ids)
     for _ in range(params[0].max_tokens):

@@ -24,7 +24,7 @@ def some_logits(seed: int, rows: int = 1) -> torch.Tensor:
 
 
 def draw_one(logits: torch.Tensor, settings: SamplingParams, number: float, recent: tuple[int, ...] = ()) -> int:
-    return Sampler(VOCAB, 1).draw(logits.clone(), [Draw(settings, number, recent)])[0]
+    return Sampler(VOCAB).draw(logits.clone(), [Draw(settings, number, recent)])[0]
 
 
 def filtered(logits: torch.Tensor, settings: SamplingParams, recent: tuple[int, ...] = ()) -> list[float]:
@@ -59,7 +59,7 @@ def test_draws_follow_the_filtered_distribution(asked: dict[str, float]) -> None
     logits, recent, count = some_logits(3), tuple(range(0, VOCAB, 2)), 20_000
     settings = params(**asked)
     numbers = (np.arange(count) + 0.5) / count  # a fine grid stands for all uniform numbers
-    sampler = Sampler(VOCAB, count)
+    sampler = Sampler(VOCAB)
     drawn = sampler.draw(logits.repeat(count, 1), [Draw(settings, float(number), recent) for number in numbers])
     expected = filtered(logits, settings, recent)
     counts = Counter(drawn)
@@ -88,7 +88,7 @@ def test_the_uniform_number_runs_through_the_vocabulary_in_order() -> None:
 def test_the_largest_uniform_number_never_draws_what_cannot_be(rows: int) -> None:
     logits = torch.full((rows, VOCAB), -torch.inf)
     logits[:, :100] = some_logits(8, rows)[:, :100]
-    assert all(0 <= id < 100 for id in Sampler(VOCAB, 3).draw(logits, [Draw(params(), 1 - 2**-53)] * rows))
+    assert all(0 <= id < 100 for id in Sampler(VOCAB).draw(logits, [Draw(params(), 1 - 2**-53)] * rows))
 
 
 def test_a_repetition_penalty_weakens_only_recent_tokens() -> None:
@@ -108,7 +108,7 @@ def test_a_row_with_nan_or_infinity_fails_alone(bad: float, temperature: float) 
     logits = some_logits(4, rows=3)
     logits[1, 17] = bad
     expected = [draw_one(logits[row : row + 1], params(temperature=temperature), 0.4) for row in (0, 2)]
-    drawn = Sampler(VOCAB, 3).draw(logits, [Draw(params(temperature=temperature), 0.4)] * 3)
+    drawn = Sampler(VOCAB).draw(logits, [Draw(params(temperature=temperature), 0.4)] * 3)
     assert drawn == [expected[0], NOT_FINITE, expected[1]]
 
 
@@ -127,8 +127,8 @@ settings_of_rows = st.builds(
 def test_a_row_draws_the_same_token_alone_and_in_any_batch(rows: list[tuple[SamplingParams, float]]) -> None:
     logits = some_logits(5, rows=len(rows))
     draws = [Draw(settings, number, tuple(range(20))) for settings, number in rows]
-    alone = [Sampler(VOCAB, 1).draw(logits[i : i + 1].clone(), [draw])[0] for i, draw in enumerate(draws)]
-    assert Sampler(VOCAB, 64).draw(logits.clone(), draws) == alone
+    alone = [Sampler(VOCAB).draw(logits[i : i + 1].clone(), [draw])[0] for i, draw in enumerate(draws)]
+    assert Sampler(VOCAB).draw(logits.clone(), draws) == alone
 
 
 def test_uniform_numbers_depend_on_seed_and_position_alone() -> None:

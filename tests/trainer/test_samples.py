@@ -35,7 +35,7 @@ def write_alone(tiny: Checkpoint, prompt: str, seed: int) -> str:
     for _ in range(30):
         logits, _ = tiny.model(torch.tensor(ids)[:, None], tiny.model.init_state(1))
         row = functional.pad(logits[-1], (0, size - logits.shape[2]), value=-torch.inf)
-        drawn = Sampler(size, 1).draw(row, [Draw(sampling_params(PARAMS, seed=seed), uniform(seed, len(ids)))])
+        drawn = Sampler(size).draw(row, [Draw(sampling_params(PARAMS, seed=seed), uniform(seed, len(ids)))])
         if drawn == [tiny.tokenizer.document_id]:
             break
         ids += drawn
