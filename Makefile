@@ -38,7 +38,7 @@ test-faults: .venv/.developing ## kills, starves and floods real processes, for 
 test-faults-short: .venv/.developing ## the same for a few minutes, as CI does
 	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadfile tests/faults
 
-test-cluster: .venv/.developing ## engine and WebSocket on replicas in a Ray cluster of four nodes, all on this machine
+test-cluster: .venv/.developing ## engine and interfaces on replicas in a Ray cluster of four nodes, all on this machine
 	$(PIN) $(BIN)/pip install --quiet --editable ".[cluster]"
 	$(BIN)/python -m pytest -m cluster
 

@@ -70,7 +70,7 @@ class RemoteEngine:
     ) -> None:
         """`redeploy` replaces replicas that run by new ones, one by one, for a checkpoint that has changed."""
         self.name = checkpoint.name
-        self.checkpoint = checkpoint
+        self.checkpoint = replace(checkpoint, model=None)  # the replicas load its weights: free ours
         self.tokenizer = checkpoint.tokenizer
         self.settings = settings
         self._redeploy = redeploy

@@ -50,7 +50,7 @@ async def _configuration(config: Config) -> str:
     config.table("limits", Limits)
     config.table("log", LogSettings)
     DatabaseSettings.read(config)
-    return f"{config.path} is understood"
+    return f"{config.path} is understood; its table [bot] is checked when the bot starts"
 
 
 async def _checkpoint(config: Config) -> str:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import Engine, EngineSettings
-from core.engines import CheckpointSettings, Engines
+from core.engine import EngineSettings
+from core.engines import AnyEngine, CheckpointSettings, Engines
 from core.errors import CheckpointError, InputError
-from core.requests import Finished, GenerationRequest, SamplingDefaults, sampling_params
+from core.requests import Finished, GenerationRequest, SamplingDefaults, Text, sampling_params
+from tests.fixtures.ray_cluster import BACKENDS
+from tests.tiny import make_tiny_checkpoint
 
 SMALL = EngineSettings(slots=2, batch=2, threads=1, state_cache_mb=1, shutdown_grace_s=0.0)
 
@@ -22,11 +24,28 @@ def folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-async def finish(engine: Engine, pace: float = 0.0) -> Finished:
+@pytest.fixture(params=BACKENDS)
+def settings(request: pytest.FixtureRequest) -> EngineSettings:
+    """Engines of this process, and replicas in a Ray cluster."""
+    if request.param == "local":
+        return SMALL
+    address = request.getfixturevalue("ray_cluster").address
+    return SMALL.model_copy(update={"backend": "ray", "ray_address": address, "ray_max_replicas": 1})
+
+
+async def finish(engine: AnyEngine, pace: float = 0.0) -> Finished:
+    end = [event async for event in engine.generate(request(pace))][-1]
+    assert isinstance(end, Finished)
+    return end
+
+
+async def write(engine: AnyEngine) -> str:
+    return "".join([event.text async for event in engine.generate(request()) if isinstance(event, Text)])
+
+
+def request(pace: float = 0.0) -> GenerationRequest:
     params = sampling_params(SamplingDefaults(), max_tokens=20, seed=1)
-    events = [event async for event in engine.generate(GenerationRequest(prompt="Once", sampling=params, pace=pace))]
-    assert isinstance(events[-1], Finished)
-    return events[-1]
+    return GenerationRequest(prompt="Once", sampling=params, pace=pace)
 
 
 async def test_checkpoints_are_found_and_loaded_when_first_asked_for(folder: Path) -> None:
@@ -64,8 +83,8 @@ async def test_no_checkpoint_at_all_is_an_error_that_names_the_folder(tmp_path: 
             await engines.get()
 
 
-async def test_a_swap_lets_old_streams_finish_and_takes_new_ones(folder: Path) -> None:
-    async with Engines(CheckpointSettings(folders=(folder,)), SMALL) as engines:
+async def test_a_swap_lets_old_streams_finish_and_takes_new_ones(folder: Path, settings: EngineSettings) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,)), settings) as engines:
         old = await engines.get("fable")
         running = asyncio.create_task(finish(old, pace=50))
         await asyncio.sleep(0.05)
@@ -74,6 +93,19 @@ async def test_a_swap_lets_old_streams_finish_and_takes_new_ones(folder: Path) -
         assert await engines.get() is fresh
         assert (await finish(fresh)).reason == "length"
         assert (await running).reason == "length"
+
+
+async def test_after_a_swap_is_written_what_the_changed_checkpoint_writes(
+    folder: Path, settings: EngineSettings, tmp_path: Path
+) -> None:
+    only = CheckpointSettings(folders=(folder,), name="saga")
+    async with Engines(only, settings) as engines:
+        before = await write(await engines.get())
+        (folder / "saga").rename(tmp_path / "away")
+        make_tiny_checkpoint(folder / "saga", steps=30)
+        after = await write(await engines.swap("saga"))
+    async with Engines(only, SMALL) as engines:
+        assert after == await write(await engines.get()) != before
 
 
 async def test_a_swap_to_a_damaged_checkpoint_changes_nothing(folder: Path) -> None:

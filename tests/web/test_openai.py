@@ -1,4 +1,4 @@
-"""The OpenAI-compatible routes, asked by the real `openai` client, sync and async."""
+"""The OpenAI-compatible routes, asked by the real `openai` client, sync and async. Each test runs on every backend."""
 
 import asyncio
 import io
@@ -9,7 +9,10 @@ from typing import Any, TypeVar
 import openai
 import pytest
 
+from tests.fixtures.ray_cluster import on_every_backend
 from tests.web.conftest import Site, StartSite, eventually, streams_open
+
+pytestmark = on_every_backend
 
 PROMPT = "Once upon a time"
 JSON = {"Content-Type": "application/json"}
