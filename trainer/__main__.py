@@ -162,11 +162,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     for place in ("embedding", "input", "hidden", "output", "weight"):
         add(f"--{place}-dropout", type=_SHARE, help="instead of what follows from --dropout")
     add("--lanes", type=_COUNT, help="streams read side by side, over all processes; planned if not given")
-    add("--bptt", type=_COUNT, default=64, help="tokens a window")
+    add("--bptt", type=_COUNT, help="tokens a window; planned if not given")
     add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
     add("--averaging", action=argparse.BooleanOptionalAction, default=False, help="keep the mean of the weights")
-    add("--learning-rate", type=_POSITIVE, default=2.5e-3)
+    add("--learning-rate", type=_POSITIVE, default=5e-3)
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
     add("--beta1", type=_SHARE, default=0.9)
     add("--clip", type=_POSITIVE, default=1.0, help="longest gradient")

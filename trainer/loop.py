@@ -38,7 +38,7 @@ class LoopSettings:
     variable_bptt: bool = False  # windows of random length, the learning rate in proportion (Merity et al. 2017, 4.1)
     optimizer: str = "adamw"  # or "sgd"
     averaging: bool = False  # validate and keep the mean of the weights, once triggered
-    learning_rate: float = 2.5e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.99

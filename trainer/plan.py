@@ -20,6 +20,10 @@ from .loss import cross_entropy
 _SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (512, 1024), (640, 1280))
 _LAYERS = 2
 _PASSES = 6.0  # over the books, at least, where the smallest network allows it
+_UPDATES = 5000  # in the whole run, where the smallest batch allows it
+_UPDATES_A_PASS = 100
+_LANES = (32, 96)  # fewer rows make slow products
+_WINDOWS = (32, 64)
 _BYTES_PER_TOKEN = 4.0  # of the default vocabulary on English prose
 _OVERHEAD = 0.85  # share of the time that is training, not validation or laying data out
 
@@ -64,13 +68,12 @@ class Wishes:
     layers: int | None = None
     dropout: float | None = None
     lanes: int | None = None
-    bptt: int = 64
+    bptt: int | None = None
 
     @property
     def are_complete(self) -> bool:
         """Whether nothing is left to plan."""
-        wanted = (self.vocab_size, self.embedding_size, self.hidden_size, self.layers, self.dropout, self.lanes)
-        return None not in wanted
+        return None not in asdict(self).values()
 
     def fixed(self) -> Plan:
         """The plan of somebody who leaves nothing to it."""
@@ -93,14 +96,15 @@ def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float
     assert chosen is not None
     embedding_size, hidden_size, tokens = chosen
     passes = tokens / corpus_tokens
+    bptt = wishes.bptt or _window(tokens)
     return Plan(
         vocab_size=vocab_size,
         embedding_size=embedding_size,
         hidden_size=hidden_size,
         layers=layers,
         dropout=wishes.dropout if wishes.dropout is not None else _dropout(passes),
-        lanes=wishes.lanes or _lanes(corpus_tokens, wishes.bptt),
-        bptt=wishes.bptt,
+        lanes=wishes.lanes or _lanes(tokens, corpus_tokens, bptt),
+        bptt=bptt,
         flops=flops,
         tokens=tokens,
         passes=passes,
@@ -156,6 +160,14 @@ def _dropout(passes: float) -> float:
     return round(min(0.5, 0.05 + 0.08 * max(0.0, math.log2(passes))), 2)
 
 
-def _lanes(corpus_tokens: float, bptt: int) -> int:
-    """Few enough that a pass over the books is at least a hundred steps, and a whole number of eights."""
-    return int(max(8, min(96, corpus_tokens / (100 * bptt) // 8 * 8)))
+def _window(tokens: float) -> int:
+    """Short where time is: many updates teach more than long ones, and the state is carried over anyway."""
+    short, long = _WINDOWS
+    return long if tokens >= _UPDATES * _LANES[0] * long else short
+
+
+def _lanes(tokens: float, corpus_tokens: float, bptt: int) -> int:
+    """As many as leave enough updates in the run and in a pass over the books, and a whole number of eights."""
+    fewest, most = _LANES
+    wanted = min(max(fewest, tokens / (_UPDATES * bptt)), most)
+    return int(max(8, min(wanted, corpus_tokens / (_UPDATES_A_PASS * bptt)) // 8 * 8))
