@@ -17,6 +17,14 @@ def test_more_time_makes_a_larger_network() -> None:
     assert sizes[0] < sizes[-1]
 
 
+def test_a_short_run_prefers_width_to_passes_and_many_updates_to_large_ones() -> None:
+    short, long = _plan(2), _plan(120)
+    assert short.passes is not None
+    assert long.passes is not None
+    assert short.passes < 2 < 6 <= long.passes
+    assert short.lanes * short.bptt < long.lanes * long.bptt
+
+
 def test_a_small_corpus_gets_a_small_vocabulary_and_much_dropout() -> None:
     small, large = _plan(30, 100_000), _plan(30, 100_000_000)
     assert small.vocab_size < large.vocab_size == 8192
