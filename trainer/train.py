@@ -39,7 +39,9 @@ def train(args: argparse.Namespace) -> int:
     if args.bfloat16 is None:
         args.bfloat16 = has_fast_bfloat16(device)
     try:
-        return _train(args, device, began=CLOCKS[args.clock]())
+        status = _train(args, device, began=CLOCKS[args.clock]())
+        distributed.barrier()  # or gloo's threads may still hold tensors of the last sum when Python ends, and abort
+        return status
     finally:
         distributed.stop()
 
