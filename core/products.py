@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from .sampling import round_up
+
 Precision = Literal["int8", "bfloat16", "float32"]
 
 FULL = 127  # how a hidden state of 1 is kept: the largest int8
@@ -78,7 +80,7 @@ class TiledLinear:
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight((weight / FULL).to(dtype), _TILE)
-        self._inputs = torch.zeros(-(-rows // _TILE) * _TILE, weight.shape[1], dtype=dtype)
+        self._inputs = torch.zeros(round_up(rows, _TILE), weight.shape[1], dtype=dtype)
 
     def __call__(self, inputs: Tensor, addend: Tensor) -> Tensor:
         rows = len(inputs)

@@ -123,7 +123,7 @@ def _nats(model: Any, sequences: Sequence[Tensor], unknown_id: int) -> list[list
 
     The sequences are read side by side; a finished one leaves the batch.
     """
-    device = model.output_bias.device
+    device, layer = model.output_bias.device, (model.output_weight, model.output_bias)
     model.eval()
     totals = [[0.0, 0.0] for _ in sequences]
     order = sorted(range(len(sequences)), key=lambda lane: -len(sequences[lane]))
@@ -139,11 +139,8 @@ def _nats(model: Any, sequences: Sequence[Tensor], unknown_id: int) -> list[list
             steps = len(window) - 1
             output, targets = hidden.output[:steps, lane], padded[1 : steps + 1, lane]
             unknown = targets == unknown_id
-            for number, (hidden_now, targets_now) in enumerate(
-                ((output, targets), (output[unknown], targets[unknown]))
-            ):
-                nats = cross_entropy(hidden_now, model.output_weight, model.output_bias, targets_now)
-                totals[order[lane]][number] += float(nats)
+            totals[order[lane]][0] += float(cross_entropy(output, *layer, targets))
+            totals[order[lane]][1] += float(cross_entropy(output[unknown], *layer, targets[unknown]))
     return totals
 
 
