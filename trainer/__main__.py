@@ -139,6 +139,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=_COUNT, help="a number of steps instead of a time")
     add("--stop-at-step", type=_number(int, 0), help="stop here and save, as a signal would")
     add("--resume", action="store_true", help="go on where an earlier run in --out stopped")
+    add(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="a trained model to go on from, or `nothing`; if not given, the one that ships, where its vocabulary fits "
+        "the books, it has read more than they hold, and neither a preset nor another network is asked for",
+    )
     add("--split", default="70/15/15", help="shares of training, validation and test text")
     add("--split-files", action="store_true", help="split by whole files")
     add("--valid", help="file or folder of validation text, instead of a split")
@@ -151,10 +158,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="share of the run before the corpus itself comes in",
     )
     add("--pretrain-dropout", type=_SHARE, default=0.3, help="what dropout is multiplied by until then")
-    add("--tokenizer", default="unigram", choices=("unigram", "bpe", "char", "word"))
+    add("--tokenizer", choices=("unigram", "bpe", "char", "word"), help="unigram if not given")
     add("--vocab-size", type=_COUNT, help="pieces; planned if not given")
     add("--min-count", type=_COUNT, default=1, help="of a word, in training text; rarer ones are unknown")
-    add("--architecture", default="awd_lstm", choices=("awd_lstm", "lstm", "mogrifier", "transformer"))
+    add("--architecture", choices=("awd_lstm", "lstm", "mogrifier", "transformer"), help="awd_lstm if not given")
     add("--embedding-size", type=_COUNT, help="width; planned if not given")
     add("--hidden-size", type=_COUNT, help="width; planned if not given")
     add("--layers", type=_COUNT, help="planned if not given")
@@ -166,7 +173,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
     add("--averaging", action=argparse.BooleanOptionalAction, default=False, help="keep the mean of the weights")
-    add("--learning-rate", type=_POSITIVE, default=5e-3)
+    add("--learning-rate", type=_POSITIVE, help="at its peak; 5e-3, or less with --from, if not given")
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
     add("--beta1", type=_SHARE, default=0.9)
     add("--clip", type=_POSITIVE, default=1.0, help="longest gradient")

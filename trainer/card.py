@@ -10,7 +10,7 @@ def model_card(name: str, facts: dict[str, Any]) -> str:
     plan = facts["plan"]
     parts = [
         f"# {name}",
-        f"A recurrent language model of {facts['parameters']:,} weights, trained from nothing on the books below.",
+        f"A recurrent language model of {facts['parameters']:,} weights, {_start(facts)} on the books below.",
         "## Data",
         _data(facts["corpus"]),
         "## Training",
@@ -29,6 +29,14 @@ def model_card(name: str, facts: dict[str, Any]) -> str:
         "loses the thread of a plot within a page, and it repeats what those books took for granted in their time.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _start(facts: dict[str, Any]) -> str:
+    if "start" not in facts:
+        return "trained from nothing"
+    start = facts["start"]
+    read = sum(counts["bytes"] for part, counts in start["corpus"].items() if part in ("train", "pretrain"))
+    return f"gone on from *{start['name']}*, which had learned from {read / 1e6:.1f} MB of other text, and trained"
 
 
 def _data(corpus: dict[str, dict[str, int]]) -> str:

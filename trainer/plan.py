@@ -44,6 +44,7 @@ class Plan:
     flops: float | None = None  # measured, floating-point operations a second; None if nothing was left to plan
     tokens: float | None = None  # that the run is expected to read
     passes: float | None = None  # over the training text
+    start: str | None = None  # the checkpoint that it goes on from
 
     def describe(self, minutes: float) -> str:
         """One paragraph for the console."""
@@ -53,8 +54,9 @@ class Plan:
                 f"{minutes:g} minutes at {self.flops / 1e9:.0f} GFLOP/s, "
                 f"about {self.tokens / 1e6:.1f} million tokens, {self.passes:.1f} passes"
             )
+        start = "" if self.start is None else f"\ngoes on from {self.start}; --from nothing begins with new weights"
         return (
-            f"plan: {expected}\nvocabulary {self.vocab_size}, embedding {self.embedding_size}, "
+            f"plan: {expected}{start}\nvocabulary {self.vocab_size}, embedding {self.embedding_size}, "
             f"{self.layers} layers of {self.hidden_size}, dropout {self.dropout:.2f}, "
             f"{self.lanes} lanes x {self.bptt} tokens"
         )

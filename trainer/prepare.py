@@ -39,11 +39,13 @@ def prepare(
     vocab_size: int,
     kind: TokenizerKind,
     min_count: int = 1,
+    tokenizer: Tokenizer | None = None,
 ) -> None:
-    """Learn the vocabulary, from training text only, and encode everything."""
+    """Learn the vocabulary, from training text only, unless one is given, and encode everything."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = _to_learn_from(split.train, pretrain, kind)
-    tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, kind=kind, min_count=min_count)
+    if tokenizer is None:
+        texts = _to_learn_from(split.train, pretrain, kind)
+        tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, kind=kind, min_count=min_count)
     (folder / "tokenizer.model").write_bytes(tokenizer.to_bytes())
     parts = {"train": split.train, "valid": split.valid, "test": split.test, "pretrain": pretrain}
     present = [name for name in PARTS if parts[name]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from core.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
 from core.errors import CorpusError
 from core.models import build_model
 from core.novelty import NoveltyIndex
@@ -27,10 +27,14 @@ from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
 from .schedule import CLOCKS, Clock
 from .split import Split, split_contiguous, split_files, split_named
+from .start import SIZES, choose_start, lineage, load_start
 from .tokens import count_ids
 from .validate import Validation, validate
 
 log = logging.getLogger(__name__)
+
+_LEARNING_RATE = 5e-3  # at its peak
+_LATER_LEARNING_RATE = 2e-3  # of a model that has learned before
 
 
 def train(args: argparse.Namespace) -> int:
@@ -74,15 +78,9 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     """Read and split the books, make the plan, learn the vocabulary and write the ids."""
     split = _split(args)
     pretrain = read_documents(args.pretrain) if args.pretrain else []
-    wishes = Wishes(
-        vocab_size=args.vocab_size,
-        embedding_size=args.embedding_size,
-        hidden_size=args.hidden_size,
-        layers=args.layers,
-        dropout=args.dropout,
-        lanes=args.lanes,
-        bptt=args.bptt,
-    )
+    start = choose_start(args, split.train)
+    sizes = {size: getattr(args, size) if start is None else start.config.model[size] for size in SIZES}
+    wishes = Wishes(**sizes, dropout=args.dropout, lanes=args.lanes, bptt=args.bptt)
     if wishes.are_complete:
         plan = wishes.fixed()
     else:
@@ -91,9 +89,19 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
             device, bfloat16=args.bfloat16, processes=distributed.world_size(), now=CLOCKS[args.clock]
         )
         plan = make_plan(wishes, corpus_bytes=corpus_bytes, seconds=60 * args.minutes, flops=flops)
+    if start is not None:
+        plan = replace(plan, start=str(start.path))
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
-    prepare(out / "data", split, pretrain, vocab_size=plan.vocab_size, kind=args.tokenizer, min_count=args.min_count)
+    prepare(
+        out / "data",
+        split,
+        pretrain,
+        tokenizer=None if start is None else start.tokenizer,
+        vocab_size=plan.vocab_size,
+        kind=args.tokenizer or "unigram",
+        min_count=args.min_count,
+    )
 
 
 def _split(args: argparse.Namespace) -> Split:
@@ -117,9 +125,15 @@ def _shares(text: str) -> tuple[float, float, float]:
 def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: torch.device) -> tuple[Loop, Progress]:
     rank = distributed.rank()
     torch.manual_seed(args.seed)
-    config = _model_config(args, data, plan)
-    model = build_model(args.architecture, config).to(device)
-    _start_from_frequencies(model, data)
+    start = None if plan.start is None else load_start(plan.start)
+    architecture = start.config.architecture if start else args.architecture or "awd_lstm"
+    config = _model_config(args, data, plan, architecture)
+    model = build_model(architecture, config)
+    if start is None:
+        _start_from_frequencies(model, data)
+    else:
+        model.load_state_dict(start.model.state_dict())
+    model.to(device)
     torch.manual_seed(args.seed + 1000 * rank)  # the processes begin alike and drop out differently
     batches = build_batches(data, lanes=plan.lanes, bptt=plan.bptt, pretrain_share=args.pretrain_share, seed=args.seed)
     settings = LoopSettings(
@@ -127,7 +141,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         variable_bptt=args.variable_bptt,
         optimizer=args.optimizer,
         averaging=args.averaging,
-        learning_rate=args.learning_rate,
+        learning_rate=args.learning_rate or (_LEARNING_RATE if start is None else _LATER_LEARNING_RATE),
         weight_decay=args.weight_decay,
         beta1=args.beta1,
         clip=args.clip,
@@ -150,12 +164,12 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     novelty = NoveltyIndex.load(out / "data")
 
     def on_best(validation: Validation) -> None:
-        facts = _training_facts(args, data, plan, loop, validation)
+        facts = _training_facts(args, data, plan, start, loop, validation)
         save_checkpoint(
             out / "checkpoint",
             model=model,
             tokenizer=data.tokenizer,
-            config=CheckpointConfig(architecture=args.architecture, model=config, training=facts),
+            config=CheckpointConfig(architecture=architecture, model=config, training=facts),
             card=model_card(args.name or out.name, facts),
             novelty=novelty,
             dtype=_stored_dtype(args),
@@ -199,7 +213,7 @@ def _stored_dtype(args: argparse.Namespace) -> torch.dtype:
     return torch.bfloat16 if args.save_bfloat16 else torch.float32
 
 
-def _model_config(args: argparse.Namespace, data: Data, plan: Plan) -> dict[str, Any]:
+def _model_config(args: argparse.Namespace, data: Data, plan: Plan, architecture: str) -> dict[str, Any]:
     sizes = {
         "vocab_size": data.tokenizer.vocab_size,
         "document_id": data.tokenizer.document_id,
@@ -207,7 +221,7 @@ def _model_config(args: argparse.Namespace, data: Data, plan: Plan) -> dict[str,
         "hidden_size": plan.hidden_size,
         "layers": plan.layers,
     }
-    if args.architecture in ("lstm", "transformer"):
+    if architecture in ("lstm", "transformer"):
         return sizes | {"dropout": plan.dropout}
     dropouts = dict.fromkeys(("input", "hidden", "output", "weight"), plan.dropout) | {"embedding": plan.dropout / 4}
     asked = {place: getattr(args, f"{place}_dropout") for place in dropouts}
@@ -229,14 +243,17 @@ def _start_from_frequencies(model: Any, data: Data) -> None:
         model.output_bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
 
-def _training_facts(args: argparse.Namespace, data: Data, plan: Plan, loop: Loop, valid: Validation) -> dict[str, Any]:
+def _training_facts(
+    args: argparse.Namespace, data: Data, plan: Plan, start: Checkpoint | None, loop: Loop, valid: Validation
+) -> dict[str, Any]:
     """What config.json and the model card say about the run."""
-    return {
+    before = {} if start is None else {"start": lineage(start)}
+    return before | {
         "command": "python -m trainer " + " ".join(args.command_line),
         "processes": distributed.world_size(),
         "corpus": {name: asdict(counts) for name, counts in data.counts.items()},
         "parameters": sum(parameter.numel() for parameter in loop.model.parameters()),
-        "plan": asdict(plan),
+        "plan": asdict(replace(plan, start=None)),
         "steps": loop.step,
         "tokens": loop.tokens,
         "seconds": round(loop.clock.seconds()),
