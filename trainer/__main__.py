@@ -141,7 +141,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on where an earlier run in --out stopped")
     add(
         "--from",
-        dest="start",
         metavar="CHECKPOINT",
         help="a trained model to go on from, or `nothing`; if not given, the one that ships, where its vocabulary fits "
         "the books, it has read more than they hold, and neither a preset nor another network is asked for",

@@ -29,25 +29,28 @@ def choose_start(args: argparse.Namespace, books: Sequence[Document]) -> Checkpo
     `--from` decides where it is given. Else the model that ships is taken, if nothing that it brings was asked for
     otherwise and it fits. Raises ConfigError where the options ask for what the named model is not.
     """
+    source = vars(args)["from"]  # a keyword
     asked = {option: value for option in _BROUGHT if (value := getattr(args, option)) is not None}
-    if args.start == NOTHING or (args.start is None and (asked or args.pretrain)):
+    if source == NOTHING or (source is None and (asked or args.pretrain)):
         return None
-    if args.start is None:
+    if source is None:
         shipped = [load_start(config.parent) for config in sorted(SHIPPED.glob("*/config.json"))]
         return next((checkpoint for checkpoint in shipped if _fits(checkpoint, books)), None)
-    start = load_start(args.start)
+    start = load_start(source)
     brought = start.config.model | {"architecture": start.config.architecture}
     if odd := [option for option, value in asked.items() if brought.get(option) != value]:
         names = ", ".join(f"--{option.replace('_', '-')}" for option in odd)
-        raise ConfigError(f"--from {args.start} brings its own network and vocabulary, so leave out {names}")
+        raise ConfigError(f"--from {source} brings its own network and vocabulary, so leave out {names}")
     return start
 
 
 def load_start(path: str | Path) -> Checkpoint:
     """A checkpoint by its own folder or by that of the run that made it."""
-    path = Path(path)
-    is_run = (path / RUN_CHECKPOINT).is_dir()
-    return replace(load_checkpoint(path / RUN_CHECKPOINT if is_run else path), name=path.resolve().name)
+    path = Path(path).resolve()
+    if (path / RUN_CHECKPOINT).is_dir():
+        path /= RUN_CHECKPOINT
+    name = path.parent.name if path.name == RUN_CHECKPOINT else path.name
+    return replace(load_checkpoint(path), name=name)
 
 
 def lineage(start: Checkpoint) -> dict[str, Any]:
