@@ -77,6 +77,7 @@ class Plan(BaseModel):
     runs: tuple[Run, ...] = Field(min_length=1)
     options: dict[str, Any] = {}
     memory: bool = True
+    memory_words: int | None = Field(default=None, ge=100)  # of the test text, over all its books; None for all
     tune_tokens: int = Field(default=20_000, ge=100)
     prompts: tuple[str, ...] = ("Once upon a time",)
     temperatures: tuple[float, ...] = (0.5, 0.8, 1.0)
@@ -122,6 +123,7 @@ def collect(plan: Plan) -> Json:
         "corpus": plan.corpus.name,
         "prompts": list(plan.prompts),
         "temperatures": list(plan.temperatures),
+        "memory_words": plan.memory_words,
         "passage_words": plan.passage_words,
         "prompt_words": plan.prompt_words,
     }
@@ -261,11 +263,13 @@ def _scores(_: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
 
 
 def _memory(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
-    """Measure the test text with memory, its settings chosen on validation text."""
-    tokenizer = checkpoint.tokenizer
+    """Measure the test text, or the beginning of each of its books, with memory chosen on validation text."""
+    tokenizer, books = checkpoint.tokenizer, texts["test"]
+    if plan.memory_words is not None:
+        books = [first_words(book, plan.memory_words // len(books)) for book in books]
     tuning = stream_of(texts["valid"], tokenizer)[: plan.tune_tokens]
     memory = Memory(checkpoint.model, tuning, cache=True, dynamic=True)
-    return memory.figures(stream_of(texts["test"], tokenizer), texts["test"], tokenizer)
+    return memory.figures(stream_of(books, tokenizer), books, tokenizer)
 
 
 def _decode_speed(_plan: Plan, _texts: Texts, checkpoint: Checkpoint) -> Json:

@@ -83,8 +83,9 @@ def evaluate(args: argparse.Namespace) -> int:
     else:
         _print_table([*(document.path.name for document in documents), "all"], reports)
         for name, figures in with_memory.items():
+            settings = f" with {figures['settings']}" if figures["settings"] else ""
             word = "" if figures["word_perplexity"] is None else f", {figures['word_perplexity']:.2f} ppl/word"
-            print(f"{name}: {figures['bits_per_byte']:.4f} bits/byte{word} with {figures['settings']}")
+            print(f"{name}: {figures['bits_per_byte']:.4f} bits/byte{word}{settings}")
     return 0
 
 

@@ -26,6 +26,7 @@ from .tokens import count_text
 log = logging.getLogger(__name__)
 
 _LEAST_GAIN = 1e-4  # nats a token: on a short text a decay towards nothing gains less for ever
+_CACHED = 1 << 15  # weights that are moved at once, so that five rows of them stay in a core's cache
 STATIC_SEGMENT = 256  # tokens read at once where nothing is learned; does not change the figures
 
 Ids = npt.NDArray[Any]
@@ -67,11 +68,22 @@ def token_nats(
 
     Dynamic evaluation needs `statistics` of text that is not the test text. The model's weights are as before after it.
     """
+    return _nats_by_cache(model, ids, [cache], dynamic, statistics)[0]
+
+
+def _nats_by_cache(
+    model: Any,
+    ids: Ids,
+    caches: Sequence[CacheSettings | None],
+    dynamic: DynamicSettings | None,
+    statistics: "GradientStatistics | None",
+) -> list[npt.NDArray[np.float64]]:
+    """Return -log p once for each cache, None for without one, all from one reading: none changes the network."""
     model.eval()
     segment = STATIC_SEGMENT if dynamic is None else dynamic.segment
-    memory = None if cache is None else _Cache(cache)
+    memories = [None if cache is None else _Cache(cache) for cache in caches]
     state = model.init_state(1)
-    nats: list[Tensor] = []
+    nats: list[list[Tensor]] = [[] for _ in caches]
     with _learning(model, dynamic, statistics) as learn:
         for inputs, targets in _segments(ids, segment, state[0].device):
             hidden, state = model.hidden(inputs, state)
@@ -80,8 +92,10 @@ def token_nats(
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")  # (T,)
             state = tuple(tensor.detach() for tensor in state)
             learn(losses.mean())
-            nats.append(losses.detach() if memory is None else memory.mixed(losses.detach(), output.detach(), targets))
-    return torch.cat(nats).double().cpu().numpy()
+            losses, output = losses.detach(), output.detach()
+            for memory, parts in zip(memories, nats, strict=True):
+                parts.append(losses if memory is None else memory.mixed(losses, output, targets))
+    return [torch.cat(parts).double().cpu().numpy() for parts in nats]
 
 
 class Memory:
@@ -113,19 +127,20 @@ class Memory:
         return results
 
     def nats(self, ids: Ids) -> dict[str, tuple[npt.NDArray[np.float64], dict[str, Any]]]:
-        """Return -log p of each token after the first, and the settings: "cache", "dynamic", "cache_and_dynamic"."""
-        kinds: dict[str, tuple[CacheSettings | None, DynamicSettings | None]] = {}
-        if self._cache is not None:
-            kinds["cache"] = self._cache, None
-        if self._dynamic is not None:
-            kinds["dynamic"] = None, self._dynamic
-        if len(kinds) == 2:
-            kinds["cache_and_dynamic"] = self._cache, self._dynamic
+        """Return -log p of each token after the first, and the settings, of each kind of memory there is and of none.
+
+        The kinds: "static", "cache", "dynamic", "cache_and_dynamic".
+        """
+        caches = [None] if self._cache is None else [None, self._cache]
+        dynamics = [None] if self._dynamic is None else [None, self._dynamic]
         results = {}
-        for name, (cache, dynamic) in kinds.items():
-            nats = token_nats(self._model, ids, cache=cache, dynamic=dynamic, statistics=self._statistics)
-            settings = [asdict(part) for part in (cache, dynamic) if part is not None]
-            results[name] = nats, {key: value for part in settings for key, value in part.items()}
+        for dynamic in dynamics:
+            readings = _nats_by_cache(self._model, ids, caches, dynamic, self._statistics)
+            for cache, nats in zip(caches, readings, strict=True):
+                parts = {"cache": cache, "dynamic": dynamic}
+                name = "_and_".join(part for part, settings in parts.items() if settings is not None) or "static"
+                settings = [asdict(settings) for settings in parts.values() if settings is not None]
+                results[name] = nats, {key: value for part in settings for key, value in part.items()}
         return results
 
 
@@ -258,7 +273,11 @@ def _learning(
     furthest = settings.reach * settings.learning_rate
 
     def learn(loss: Tensor) -> None:
-        weights.flat.sub_(weights.gradient(loss).mul_(rates).clamp_(-furthest, furthest)).lerp_(trained, decay)
+        whole = weights.flat, weights.gradient(loss), rates, trained, decay
+        for values, gradient, rate, goal, share in zip(
+            *(torch.split(tensor, _CACHED) for tensor in whole), strict=True
+        ):
+            values.sub_(gradient.mul_(rate).clamp_(-furthest, furthest)).lerp_(goal, share)
 
     try:
         with torch.enable_grad():

@@ -25,14 +25,12 @@ _QUALITY: _Columns = (
     ("train bits/byte", lambda run: f"{run['scores']['train']['bits_per_byte']:.3f}"),
     ("valid bits/byte", lambda run: f"{run['scores']['valid']['bits_per_byte']:.3f}"),
     ("test bits/byte", lambda run: f"{run['scores']['test']['bits_per_byte']:.3f}"),
-    ("test ppl + cache", lambda run: _perplexity(run["memory"]["cache"])),
-    ("test ppl + dynamic", lambda run: _perplexity(run["memory"]["dynamic"])),
-    ("test ppl + both", lambda run: _perplexity(run["memory"]["cache_and_dynamic"])),
 )
 _CLOSED: _Columns = (
     ("unknown words in test", lambda run: f"{run['scores']['test']['oov_rate']:.2%}"),
     ("test ppl without them", lambda run: f"{run['scores']['test']['word_perplexity_without_oov']:,.1f}"),
 )
+_KINDS = {"static": "as it is", "cache": "+ cache", "dynamic": "+ dynamic", "cache_and_dynamic": "+ both"}
 _COST: _Columns = (
     ("preset", lambda run: str(run["name"])),
     ("architecture", lambda run: str(run["train"]["architecture"])),
@@ -63,6 +61,7 @@ def write_report(title: str, results: Json, folder: Path) -> list[Path]:
         "runs": results["runs"],
         "quality": quality_table(results),
         "cost": cost_table(results),
+        "memory": memory_table(results),
         "floors": floors_table(results),
         "novelty": novelty_table(results),
         "summary": summary(results),
@@ -93,6 +92,21 @@ def quality_table(results: Json) -> list[list[str]]:
 def cost_table(results: Json) -> list[list[str]]:
     """Return head and rows of what each run is and takes, in the same order."""
     return _table(_ranked(results), _COST)
+
+
+def memory_table(results: Json) -> list[list[str]]:
+    """Return head and rows of what reading the test text as it goes is worth; nothing where it was not measured."""
+    measured = [run for run in _ranked(results) if "memory" in run]
+    head = ["preset", *(f"{name}, {unit}" for unit in ("ppl", "bits/byte") for name in _KINDS.values())]
+    rows = [
+        [
+            run["name"],
+            *(_perplexity(run["memory"][kind]) for kind in _KINDS),
+            *(f"{run['memory'][kind]['bits_per_byte']:.3f}" for kind in _KINDS),
+        ]
+        for run in measured
+    ]
+    return [head, *rows] if rows else []
 
 
 def _table(runs: Sequence[Json], columns: _Columns) -> list[list[str]]:
@@ -324,7 +338,8 @@ def _floor_sentences(best: Json, floors: Json) -> list[str]:
 
 
 def _memory_sentence(run: Json) -> str:
-    static, memory = run["scores"]["test"]["word_perplexity"], run["memory"]
+    memory = run["memory"]
+    static = memory["static"]["word_perplexity"]
     falls = {name: 1 - memory[name]["word_perplexity"] / static for name in ("cache", "dynamic", "cache_and_dynamic")}
     return (
         f"Reading the test text as it goes lowers {run['name']}'s word perplexity by {falls['cache']:.0%} with a "

@@ -87,7 +87,9 @@ def test_every_stage_leaves_its_figures(out: Path) -> None:
         assert stage(out, run, "train")["wall_s"] > 0
         scores = stage(out, run, "scores")
         assert scores["test"]["words"] == len(TEXT.split())
-        assert stage(out, run, "memory")["cache"]["word_perplexity"] <= scores["test"]["word_perplexity"] * 1.01
+        memory = stage(out, run, "memory")
+        assert memory["static"]["bits_per_byte"] == pytest.approx(scores["test"]["bits_per_byte"], rel=1e-3)
+        assert memory["cache"]["word_perplexity"] <= memory["static"]["word_perplexity"] * 1.01
         assert [len(texts) for texts in stage(out, run, "samples").values()] == [2, 2]
         assert stage(out, run, "statistics")["model"]["texts"] == 4
     assert stage(out, "textbook", "train")["architecture"] == "lstm"
@@ -123,8 +125,9 @@ def test_the_report_is_one_file_that_loads_nothing(out: Path) -> None:
 def test_the_reports_tables_hold_every_run(out: Path) -> None:
     lines = (out / "report.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
-    quality, cost = [row for row in rows if row[0] == "small"][:2]
+    quality, memory, cost = [row for row in rows if row[0] == "small"][:3]
     assert f"{stage(out, 'small', 'scores')['test']['bits_per_byte']:.3f}" in quality
+    assert memory[-1] == f"{stage(out, 'small', 'memory')['cache_and_dynamic']['bits_per_byte']:.3f}"
     assert cost[1] == "awd_lstm"
     assert {"small", "textbook", "broken", "human", "xz, primed"} <= {row[0] for row in rows}
 
