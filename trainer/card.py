@@ -13,6 +13,7 @@ def model_card(name: str, facts: dict[str, Any]) -> str:
         f"A recurrent language model of {facts['parameters']:,} weights, {_start(facts)} on the books below.",
         "## Data",
         _data(facts["corpus"]),
+        *_books(facts.get("books", {})),
         "## Training",
         f"    {facts['command']}",
         f"{facts['seconds'] / 60:.0f} minutes in {facts['processes']} process(es), {facts['steps']:,} steps of "
@@ -43,6 +44,10 @@ def _data(corpus: dict[str, dict[str, int]]) -> str:
     rows = ["| part | tokens | words | bytes |", "| --- | ---: | ---: | ---: |"]
     rows += [f"| {_NAMES[part]} | {c['tokens']:,} | {c['words']:,} | {c['bytes']:,} |" for part, c in corpus.items()]
     return "\n".join(rows)
+
+
+def _books(books: dict[str, list[str]]) -> list[str]:
+    return [f"Books of the {_NAMES[part]} part: {', '.join(names)}." for part, names in books.items()]
 
 
 def _results(facts: dict[str, Any]) -> str:

@@ -19,14 +19,16 @@ from .tokens import Ids, TextCounts, read_ids, write_ids
 
 _TOKENIZER_BYTES = 20_000_000  # of each of corpus and pretraining books: more changes few pieces, and costs memory
 _SAMPLED_FROM = 50_000  # characters, of which the first are taken
+_BOOKS = "books.json"
 PARTS = ("train", "valid", "test", "pretrain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """The tokenizer and the ids of each part; `pretrain` and `test` may be missing."""
+    """The tokenizer, and of each part the names of its books and their ids; `pretrain` and `test` may be missing."""
 
     tokenizer: Tokenizer
+    books: dict[str, list[str]]
     ids: dict[str, Ids]
     counts: dict[str, TextCounts]
 
@@ -48,24 +50,27 @@ def prepare(
         tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, kind=kind, min_count=min_count)
     (folder / "tokenizer.model").write_bytes(tokenizer.to_bytes())
     parts = {"train": split.train, "valid": split.valid, "test": split.test, "pretrain": pretrain}
-    present = [name for name in PARTS if parts[name]]
-    for name in present:
+    titles = {name: dict.fromkeys(document.path.stem for document in parts[name]) for name in PARTS}
+    books = {name: list(found) for name, found in titles.items() if found}
+    for name in books:
         write_ids(folder / f"{name}.ids", (document.stretches() for document in parts[name]), tokenizer)
     NoveltyIndex.build(document.stretches() for document in split.train).save(folder)
-    (folder / "parts.json").write_text(json.dumps(present) + "\n", encoding="utf-8")  # last: now all of it is there
+    (folder / _BOOKS).write_text(json.dumps(books) + "\n", encoding="utf-8")  # last: now all of it is there
 
 
 def is_prepared(folder: Path) -> bool:
     """Whether an earlier process finished laying the data out here."""
-    return (folder / "parts.json").exists()
+    return (folder / _BOOKS).exists()
 
 
 def open_data(folder: Path) -> Data:
     """Map what `prepare` wrote."""
     tokenizer = Tokenizer.load(folder / "tokenizer.model")
-    parts = {name: read_ids(folder / f"{name}.ids") for name in json.loads((folder / "parts.json").read_text("utf-8"))}
+    books = json.loads((folder / _BOOKS).read_text(encoding="utf-8"))
+    parts = {name: read_ids(folder / f"{name}.ids") for name in books}
     return Data(
         tokenizer=tokenizer,
+        books=books,
         ids={name: ids for name, (ids, _) in parts.items()},
         counts={name: counts for name, (_, counts) in parts.items()},
     )

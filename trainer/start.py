@@ -55,7 +55,7 @@ def load_start(path: str | Path) -> Checkpoint:
 
 def lineage(start: Checkpoint) -> dict[str, Any]:
     """What the facts of a run say about the model it went on from, and about the one before that."""
-    kept = ("command", "corpus", "tokens", "start")
+    kept = ("command", "corpus", "books", "tokens", "start")
     return {"name": start.name} | {key: value for key, value in start.config.training.items() if key in kept}
 
 

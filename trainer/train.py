@@ -252,6 +252,7 @@ def _training_facts(
         "command": "python -m trainer " + " ".join(args.command_line),
         "processes": distributed.world_size(),
         "corpus": {name: asdict(counts) for name, counts in data.counts.items()},
+        "books": data.books,
         "parameters": sum(parameter.numel() for parameter in loop.model.parameters()),
         "plan": asdict(replace(plan, start=None)),
         "steps": loop.step,

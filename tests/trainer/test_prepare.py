@@ -60,4 +60,4 @@ def test_data_counts_as_laid_out_when_all_of_it_is(tmp_path: Path) -> None:
     prepare(tmp_path / "data", Split(train=documents, valid=documents, test=[]), [], vocab_size=400, kind="bpe")
     assert is_prepared(tmp_path / "data")
     newest = max((tmp_path / "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    assert json.loads(newest.read_text()) == ["train", "valid"]
+    assert json.loads(newest.read_text()) == {"train": ["book"], "valid": ["book"]}

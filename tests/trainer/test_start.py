@@ -55,7 +55,9 @@ def test_it_goes_on_with_weights_and_vocabulary_and_says_from_where(books: Path,
     assert after.config.training["history"][0]["valid_loss"] < best + 0.1
     assert after.config.training["start"]["name"] == "first"
     assert after.config.training["start"]["corpus"] == before.config.training["corpus"]
-    assert "gone on from *first*" in (tmp_path / "second" / "checkpoint" / "README.md").read_text()
+    card = (tmp_path / "second" / "checkpoint" / "README.md").read_text()
+    assert "gone on from *first*" in card
+    assert "Books of the training part: book_0, book_1, book_2." in card
 
 
 def test_a_resumed_run_that_went_on_from_another_is_exact(books: Path, first: Path, tmp_path: Path) -> None:
