@@ -54,7 +54,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, matrix, grad_logits = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
-        grad_hidden = (grad_logits @ matrix).to(hidden_dtype) * grad
-        grad_weight = (grad_logits.t() @ features).to(weight_dtype) * grad
+        grad_hidden = (grad_logits @ matrix).to(hidden_dtype).mul_(grad)
+        grad_weight = (grad_logits.t() @ features).to(weight_dtype).mul_(grad)
         grad_bias = grad_logits.sum(0).float() * grad  # in bfloat16: seven times faster, summed in float32 inside
         return grad_hidden, grad_weight, grad_bias, None, None

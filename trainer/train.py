@@ -20,7 +20,7 @@ from .batches import build_batches
 from .card import model_card
 from .conclude import METHOD, measure, sample
 from .corpus import read_documents
-from .devices import find_device, has_fast_bfloat16
+from .devices import find_device, has_fast_bfloat16, keep_freed_memory
 from .loop import Loop, LoopSettings
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, is_prepared, open_data, prepare, table
@@ -39,6 +39,7 @@ _LATER_LEARNING_RATE = 2e-3  # of a model that has learned before
 
 def train(args: argparse.Namespace) -> int:
     """Run the command; 0 when the run is finished, 1 when it was interrupted and can be resumed."""
+    keep_freed_memory()
     device = distributed.start(find_device(args.device))
     if args.bfloat16 is None:
         args.bfloat16 = has_fast_bfloat16(device)

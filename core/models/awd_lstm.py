@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .protocol import Hidden, LayerWeights, RecurrentWeights, State, locked_dropout, weight_drop, zero_state
+from .protocol import Hidden, LayerWeights, RecurrentWeights, State, embed, locked_dropout, weight_drop, zero_state
 from .recurrence import lstm_layer
 
 _EMBEDDING_GAIN, _HIDDEN_GAIN = 5.0, 2.0
@@ -74,7 +74,7 @@ class AWDLSTM(nn.Module):
         """The last layer's outputs for ids (T, B), and the state after them."""
         config, scale = self.config, self.dropout_scale
         resets = ids == config.document_id
-        output = functional.embedding(ids, self._dropped_embedding())  # (T, B, E)
+        output = embed(ids, self.embedding, scale * config.embedding_dropout, self.training)  # (T, B, E)
         output = locked_dropout(output, scale * config.input_dropout, self.training)
         new_state: list[Tensor] = []
         raw = output
@@ -101,13 +101,6 @@ class AWDLSTM(nn.Module):
 
     def _layers(self) -> Iterator["_Layer"]:
         return cast(Iterator[_Layer], iter(self.layers))
-
-    def _dropped_embedding(self) -> Tensor:
-        probability = self.dropout_scale * self.config.embedding_dropout
-        if not self.training or probability == 0.0:
-            return self.embedding
-        mask = torch.empty_like(self.embedding[:, :1]).bernoulli_(1 - probability).div_(1 - probability)  # (V, 1)
-        return self.embedding * mask
 
 
 class _Layer(nn.Module):

@@ -20,6 +20,7 @@ from .protocol import (
     LayerWeights,
     RecurrentWeights,
     State,
+    embed,
     locked_dropout,
     weight_drop,
     zero_state,
@@ -81,7 +82,7 @@ class Mogrifier(nn.Module):
         """The last layer's outputs for ids (T, B), and the state after them."""
         config, scale = self.config, self.dropout_scale
         resets = (ids == config.document_id).unsqueeze(2)  # (T, B, 1)
-        output = functional.embedding(ids, self._dropped_embedding())  # (T, B, E)
+        output = embed(ids, self.embedding, scale * config.embedding_dropout, self.training)  # (T, B, E)
         output = locked_dropout(output, scale * config.input_dropout, self.training)
         new_state: list[Tensor] = []
         raw = output
@@ -104,13 +105,6 @@ class Mogrifier(nn.Module):
         return RecurrentWeights(
             embedding=self.embedding, layers=layers, output_weight=self.output_weight, output_bias=self.output_bias
         )
-
-    def _dropped_embedding(self) -> Tensor:
-        probability = self.dropout_scale * self.config.embedding_dropout
-        if not self.training or probability == 0.0:
-            return self.embedding
-        mask = torch.empty_like(self.embedding[:, :1]).bernoulli_(1 - probability).div_(1 - probability)  # (V, 1)
-        return self.embedding * mask
 
 
 class _Layer(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 State = tuple[Tensor, ...]
 
@@ -79,6 +80,15 @@ class LanguageModel(Protocol):
 def detach_state(state: State) -> State:
     """The same numbers, cut from the graph that made them."""
     return tuple(tensor.detach() for tensor in state)
+
+
+def embed(ids: Tensor, embedding: Tensor, dropout: float, training: bool) -> Tensor:
+    """The rows (T, B, E) of ids (T, B), whole words dropped for a whole window (Gal & Ghahramani 2016)."""
+    rows = functional.embedding(ids, embedding)
+    if not training or dropout == 0.0:
+        return rows
+    kept = embedding.new_empty(len(embedding)).bernoulli_(1 - dropout).div_(1 - dropout)  # (V,)
+    return rows * kept[ids].unsqueeze(-1)
 
 
 def locked_dropout(inputs: Tensor, probability: float, training: bool) -> Tensor:
