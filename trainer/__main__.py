@@ -172,7 +172,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
     add("--averaging", action=argparse.BooleanOptionalAction, default=False, help="keep the mean of the weights")
-    add("--learning-rate", type=_POSITIVE, help="at its peak; 5e-3, or less with --from, if not given")
+    add("--learning-rate", type=_POSITIVE, help="at its peak; if not given 5e-3, and 7e-4 for a model that has learned before")
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
     add("--beta1", type=_SHARE, default=0.9)
     add("--clip", type=_POSITIVE, default=1.0, help="longest gradient")
