@@ -53,6 +53,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _number(kind: type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Read a number from `low` to `high`, and refuse any other in a way that argparse shows."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            name = "a whole number" if kind is int else "a number"
+            limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"expected {name} {limits}, got {text!r}")
+        return value
+
+    return read
+
+
+_COUNT, _SHARE, _POSITIVE, _NOT_NEGATIVE = (
+    _number(int, 1),
+    _number(float, 0, 1),
+    _number(float, 1e-6),
+    _number(float, 0),
+)
+
+
 def _add_eval(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint")
@@ -81,10 +106,11 @@ def _add_experiments(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     sampling = commands.add_parser("sampling", help="compare sampling settings with human text")
     sampling.add_argument("checkpoint")
     sampling.add_argument("--books", required=True, help="the training text, to tell what is copied")
+    sampling.add_argument("--pretrain", help="other books it has read: a word that stands in none is a new one")
     sampling.add_argument("--held-out", required=True, help="text the model has not seen")
-    sampling.add_argument("--passages", type=int, default=64)
-    sampling.add_argument("--prompt-words", type=int, default=50)
-    sampling.add_argument("--words", type=int, default=200, help="length of each continuation")
+    sampling.add_argument("--passages", type=_number(int, 2), default=64)
+    sampling.add_argument("--prompt-words", type=_COUNT, default=50)
+    sampling.add_argument("--words", type=_number(int, 10), default=200, help="length of each continuation")
 
 
 def _add_corpus_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -101,31 +127,6 @@ def _add_corpus_tools(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     index = commands.add_parser("index", help="write the novelty index of the training books into a checkpoint")
     index.add_argument("checkpoint")
     index.add_argument("corpus")
-
-
-def _number(kind: type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
-    """Read a number from `low` to `high`, and refuse any other in a way that argparse shows."""
-
-    def read(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            name = "a whole number" if kind is int else "a number"
-            limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            raise argparse.ArgumentTypeError(f"expected {name} {limits}, got {text!r}")
-        return value
-
-    return read
-
-
-_COUNT, _SHARE, _POSITIVE, _NOT_NEGATIVE = (
-    _number(int, 1),
-    _number(float, 0, 1),
-    _number(float, 1e-6),
-    _number(float, 0),
-)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +173,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
     add("--averaging", action=argparse.BooleanOptionalAction, default=False, help="keep the mean of the weights")
-    add("--learning-rate", type=_POSITIVE, help="at its peak; if not given 5e-3, and 7e-4 for a model that has learned before")
+    add(
+        "--learning-rate",
+        type=_POSITIVE,
+        help="at its peak; if not given 5e-3, and 7e-4 for a model that has learned before",
+    )
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
     add("--beta1", type=_SHARE, default=0.9)
     add("--clip", type=_POSITIVE, default=1.0, help="longest gradient")

@@ -19,7 +19,8 @@ from .text_statistics import TextStatistics, TrainingBooks, first_words, text_st
 TOKENS_PER_WORD = 1.8  # English prose has 1.4 in a vocabulary of 8,192; hot settings make more
 GRID = (
     *({"temperature": t, "top_p": p} for t in (0.8, 0.9, 0.95, 1.0) for p in (0.9, 0.95, 0.98, 1.0)),
-    *({"temperature": t, "top_p": 1.0, "min_p": m} for t in (1.0, 1.1) for m in (0.02, 0.05)),
+    *({"temperature": t, "top_p": 1.0, "min_p": m} for t in (1.0, 1.1, 1.2) for m in (0.005, 0.01, 0.02, 0.05)),
+    *({"temperature": 1.0, "top_p": p, "min_p": 0.005} for p in (0.95, 0.98)),
     {"temperature": 1.0, "top_p": 1.0, "top_k": 40},
     {"temperature": 0.9, "top_p": 0.95, "repetition_penalty": 1.05},
 )
@@ -41,7 +42,10 @@ def sampling(args: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(args.checkpoint)
     held_out = [document.read() for document in read_documents(args.held_out)]
     passages = cut_passages(held_out, prompt_words=args.prompt_words, words=args.words, count=args.passages)
-    books = TrainingBooks(document.read() for document in read_documents(args.books))
+    others = read_documents(args.pretrain) if args.pretrain else []
+    books = TrainingBooks(
+        (document.read() for document in read_documents(args.books)), others=(document.read() for document in others)
+    )
     print(table(*choose(checkpoint, passages, books, words=args.words)))
     return 0
 
@@ -85,7 +89,7 @@ def table(human: TextStatistics, choices: Sequence[Choice]) -> str:
     """Return the figures as a Markdown table."""
     head = [
         *("temperature", "top_p", "top_k", "min_p", "repetition penalty"),
-        *("distance", "surprise", "repeated 4-grams", "distinct-2", "distinct-3", "self-BLEU"),
+        *("distance", "surprise", "repeated 4-grams", "distinct-2", "distinct-3", "self-BLEU", "new words"),
         *("copied 4-grams", "copied 8-grams", "longest copy"),
     ]
     rows = [
@@ -110,6 +114,7 @@ def figures(statistics: TextStatistics) -> list[str]:
         f"{statistics.distinct[2]:.3f}",
         f"{statistics.distinct[3]:.3f}",
         f"{statistics.self_bleu:.3f}",
+        f"{statistics.new_words:.2%}",
         f"{statistics.copied[4]:.1%}",
         f"{statistics.copied[8]:.2%}",
         str(statistics.longest_run),

@@ -151,13 +151,22 @@ def floors_table(results: Json) -> list[list[str]]:
 
 def novelty_table(results: Json) -> list[list[str]]:
     """Return head and rows of the texts' figures, human text last."""
-    head = ["text", "distinct-1", "distinct-2", "distinct-3", "repeated 4-grams", "self-BLEU", "surprise, bits/byte"]
+    head = [
+        "text",
+        "distinct-1",
+        "distinct-2",
+        "distinct-3",
+        "repeated 4-grams",
+        "self-BLEU",
+        "new words",
+        "surprise, bits/byte",
+    ]
     head += [f"copied {length}-grams" for length in _NOVELTY] + ["longest copy, words"]
     measured = [run for run in results["runs"] if "statistics" in run]
     rows = [[run["name"], *_text_figures(run["statistics"]["model"])] for run in measured]
     if measured:
         human = [*_text_figures(measured[0]["statistics"]["human"])]
-        human[5] = "–"  # each model has its own surprise at human text
+        human[6] = "–"  # each model has its own surprise at human text
         rows.append(["human", *human])
     return [head, *rows] if rows else []
 
@@ -362,6 +371,7 @@ def _text_figures(statistics: Json) -> list[str]:
         *(f"{statistics['distinct'][length]:.3f}" for length in ("1", "2", "3")),
         f"{statistics['repeated_4grams']:.2%}",
         f"{statistics['self_bleu']:.3f}",
+        f"{statistics['new_words']:.2%}",
         "–" if surprise is None else f"{surprise:.3f}",
         *(f"{statistics['copied'][length]:.2%}" for length in _NOVELTY),
         str(statistics["longest_run"]),

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,17 @@ from core.novelty import ngram_hashes, words_of
 
 NOVELTY_LENGTHS = tuple(range(4, 13))
 NOISE = 0.02  # of repeated 4-grams: one phrase that comes five times makes this much of a text of 200 words
+NEW_NOISE = 0.005  # of new words: one name that comes once
 SELF_BLEU_TEXTS = 100  # enough for two decimals; the figure costs the square of their number
 _WORD_OR_MARK = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextStatistics:
-    """Means over the texts. Shares go from 0 to 1; `copied` is by length of run in words; `longest_run` is in words."""
+    """Means over the texts. Shares go from 0 to 1; `copied` is by length of run in words; `longest_run` is in words.
+
+    `new_words` is the share of words that stand in no book that was read: an author's are names, a model's made up.
+    """
 
     texts: int
     words: int
@@ -33,19 +38,21 @@ class TextStatistics:
     self_bleu: float
     copied: dict[int, float]
     longest_run: int
+    new_words: float
     mean_surprise: float | None = None
 
     def distance(self, other: "TextStatistics") -> float:
         """Return how unlike two sets of texts read: the root mean square of the figures' log ratios.
 
-        Taken over what a setting should bring close to human text: repetition, distinct 2- and 3-grams, self-BLEU and
-        mean surprise. 0.1 means about 10 % off in each.
+        Taken over what a setting should bring close to human text: repetition, distinct 2- and 3-grams, self-BLEU, new
+        words and mean surprise. 0.1 means about 10 % off in each.
         """
         pairs = [
             (self.repeated_4grams + NOISE, other.repeated_4grams + NOISE),
             (self.distinct[2], other.distinct[2]),
             (self.distinct[3], other.distinct[3]),
             (self.self_bleu, other.self_bleu),
+            (self.new_words + NEW_NOISE, other.new_words + NEW_NOISE),
         ]
         if self.mean_surprise is not None and other.mean_surprise is not None:
             pairs.append((self.mean_surprise, other.mean_surprise))
@@ -65,21 +72,33 @@ def text_statistics(
         self_bleu=self_bleu(tokens[:SELF_BLEU_TEXTS]),
         copied={n: books.copied_share(texts, n) for n in NOVELTY_LENGTHS},
         longest_run=max((books.longest_run(text) for text in texts), default=0),
+        new_words=books.new_share(texts),
         mean_surprise=mean_surprise,
     )
 
 
 class TrainingBooks:
-    """Every run of 4 to 12 words of the books, exactly (but for 64-bit hash collisions): about 90 bytes a word."""
+    """Every run of 4 to 12 words of the books, exactly (but for 64-bit hash collisions): about 90 bytes a word.
 
-    def __init__(self, texts: Iterable[str], lengths: Sequence[int] = NOVELTY_LENGTHS) -> None:
+    Of `others`, read before them, only the words are kept.
+    """
+
+    def __init__(
+        self, texts: Iterable[str], lengths: Sequence[int] = NOVELTY_LENGTHS, *, others: Iterable[str] = ()
+    ) -> None:
         words = [words_of(text) for text in texts]
+        self._words = {word.casefold() for text in chain(words, map(words_of, others)) for word in text}
         self._hashes = {n: np.unique(np.concatenate([ngram_hashes(text, n) for text in words])) for n in lengths}
 
     def copied_share(self, texts: Iterable[str], length: int) -> float:
         """Return the share of all runs of `length` words in `texts` that stand in the books."""
         found = np.concatenate([self._found(text, length) for text in texts])
         return float(found.mean()) if len(found) else 0.0
+
+    def new_share(self, texts: Iterable[str]) -> float:
+        """Return the share of all words in `texts` that stand nowhere in the books, without case."""
+        words = [word.casefold() for text in texts for word in words_of(text)]
+        return sum(word not in self._words for word in words) / max(1, len(words))
 
     def longest_run(self, text: str) -> int:
         """Return the length in words of the longest run of `text` that stands in the books.

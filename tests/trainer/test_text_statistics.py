@@ -51,7 +51,15 @@ def test_the_figures_come_together() -> None:
     # The first text's eleven 4-grams are seven different ones, the second's five are all different.
     assert figures.repeated_4grams == pytest.approx((4 / 11 + 0) / 2)
     assert figures.copied[4] == pytest.approx(5 / 14)
+    assert figures.new_words == pytest.approx(8 / 20)  # cat, sat, on, mat
     assert figures.distance(figures) == 0
+
+
+def test_words_that_stand_in_no_book_that_was_read_are_new() -> None:
+    books = TrainingBooks(["The cat sat."], others=["A goose flew over."])
+    assert books.new_share(["THE GOOSE SAT", "the glark flew"]) == pytest.approx(1 / 6)
+    made_up, known = (text_statistics([f"the {word} sat", f"a {word} flew"], books) for word in ("glark", "goose"))
+    assert made_up.distance(known) > 1
 
 
 def test_repetitive_text_is_farther_from_human_text() -> None:
