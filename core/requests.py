@@ -52,10 +52,10 @@ class SamplingDefaults(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    temperature: float = Field(default=0.95, ge=0, le=2)
+    temperature: float = Field(default=1.0, ge=0, le=2)
     top_k: int = Field(default=0, ge=0, le=1000)
-    top_p: float = Field(default=0.98, gt=0, le=1)
-    min_p: float = Field(default=0.0, ge=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.01, ge=0, le=1)
     repetition_penalty: float = Field(default=1.0, ge=1, le=2)
     cache_strength: float = Field(default=0.0, ge=0, le=1)
     max_tokens: int = Field(default=200, ge=1)

@@ -97,7 +97,11 @@ class Sampler:
         with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
             ids, places, total = _invert(probabilities, np.array([draw.uniform for draw in draws]))
         chances = table[np.arange(len(draws)), ids]
-        asked = np.flatnonzero(chances <= columns.unsure_below)
+        if columns.has_min_p:
+            removed, least = _below_min_p(probabilities, chances, columns)
+            part = probabilities.index_select(0, torch.from_numpy(removed))
+            ids[removed] = _invert(part.mul_(part >= torch.from_numpy(least).unsqueeze(1)), places[removed])[0]
+        asked = np.flatnonzero(chances <= columns.tail)
         for size in self._parts:
             part = probabilities[:, :size].index_select(0, torch.from_numpy(asked))
             unlikely = torch.empty_like(part)  # 0 or 1 in float32: four times faster than bool
@@ -115,7 +119,10 @@ class Sampler:
         if not math.isfinite(total):
             return [NOT_FINITE]
         chance, part = table[id], table[: self._parts[0]]
-        if chance <= columns.unsure_below[0] and part[part <= chance].sum() <= columns.tail[0] * total:
+        if chance <= columns.min_p_below[0] and chance < (least := columns.min_p[0] * table.max()):
+            table[table < least] = 0
+            return [_invert_one(probabilities, place)[0]]
+        if chance <= columns.tail[0] and part[part <= chance].sum() <= columns.tail[0] * total:
             id = _filter(table, draw.params, id, place, total)
         return [id]
 
@@ -127,23 +134,40 @@ class _Columns:
     factors: Tensor  # (B, 1), or one number where all rows share it
     greedy: list[int]
     penalised: list[int]
-    unsure_below: NDArray[np.float64]  # a likelier token certainly survives
-    tail: NDArray[np.float64]  # and so does one that, with what is no likelier, holds more than this
+    has_min_p: bool  # as the only filter of any row; beside others, it is one of those that `tail` leads to
+    min_p: NDArray[np.float32]
+    min_p_below: NDArray[np.float64]  # a likelier token certainly survives min_p
+    tail: NDArray[np.float64]  # a likelier one, or one that with what is no likelier holds more, survives the rest
 
 
 def _columns(settings: Sequence[SamplingParams]) -> _Columns:
     warm = [1 / params.temperature if params.temperature >= GREEDY_BELOW else 1.0 for params in settings]
     factors = torch.tensor(warm, dtype=torch.float32)
-    is_sorted = np.array([params.top_k > 0 or params.min_p > 0 for params in settings], dtype=bool)
-    top_p = np.array([params.top_p for params in settings])
+    top_p, min_p, top_k = (
+        np.array([getattr(params, name) for params in settings]) for name in ("top_p", "min_p", "top_k")
+    )
+    is_alone = (min_p > 0) & (top_p >= 1) & (top_k == 0)
     tail = np.where(top_p < 1, 1 - top_p + _ROUNDING, -1.0)
+    tail[(top_k > 0) | ((min_p > 0) & ~is_alone)] = np.inf
     return _Columns(
         factors=factors[0] if len(set(warm)) == 1 else factors.unsqueeze(1),
         greedy=[row for row, params in enumerate(settings) if params.temperature < GREEDY_BELOW],
         penalised=[row for row, params in enumerate(settings) if params.repetition_penalty != 1.0],
-        unsure_below=np.where(is_sorted, 1.0, tail),
-        tail=np.where(is_sorted, np.inf, tail),
+        has_min_p=bool(is_alone.any()),
+        min_p=min_p.astype(np.float32),
+        min_p_below=np.where(is_alone, min_p + _ROUNDING, -1.0),
+        tail=tail,
     )
+
+
+def _below_min_p(
+    probabilities: Tensor, chances: NDArray[np.float32], columns: _Columns
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The rows whose token, of these chances, min_p alone removes, and what it would have to reach in each."""
+    unsure = np.flatnonzero(chances <= columns.min_p_below)
+    least = columns.min_p[unsure] * probabilities.index_select(0, torch.from_numpy(unsure)).amax(1).numpy()
+    is_removed = chances[unsure] < least
+    return unsure[is_removed], least[is_removed]
 
 
 def _invert(
@@ -153,7 +177,7 @@ def _invert(
 
     Blocks first, then tokens inside one block: two short cumulative sums instead of one over the vocabulary.
     """
-    every, in_blocks = np.arange(len(numbers)), probabilities.view(len(numbers), -1, BLOCK)
+    every, in_blocks = np.arange(len(numbers)), probabilities.view(len(numbers), probabilities.shape[1] // BLOCK, BLOCK)
     cumulative = in_blocks.sum(-1).cumsum(1, dtype=torch.float64).numpy()  # (B, V / BLOCK)
     total = cumulative[:, -1]
     target = np.minimum(numbers, _BELOW_ONE) * total

@@ -175,9 +175,9 @@ def _run_one(plan: Plan, run: Run, seed: int, name: str) -> None:
 
 
 def _measurements(plan: Plan) -> dict[str, Callable[[Plan, Texts, Checkpoint], Json]]:
-    """What is measured of every trained contender, by stage."""
+    """What is measured of every trained contender, by stage; what takes longest comes last."""
     memory = {"memory": _memory} if plan.memory else {}
-    return {"scores": _scores, **memory, "decode": _decode_speed, "samples": _samples, "statistics": _statistics}
+    return {"scores": _scores, "decode": _decode_speed, "samples": _samples, "statistics": _statistics, **memory}
 
 
 def _stage(folder: Path, name: str, work: Callable[[], Json]) -> None:

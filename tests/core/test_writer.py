@@ -112,7 +112,7 @@ async def test_the_row_holds_the_whole_generation(store: Store) -> None:
     row = await the_row(store)
     assert (row.source, row.user_key, row.guild_key, row.checkpoint) == ("discord", "u", "g", "tiny")
     assert (row.prompt, row.completion, row.stop) == ("Once", " upon a", ["\n"])
-    assert (row.temperature, row.top_k, row.top_p, row.max_tokens, row.seed) == (0.5, 40, 0.98, 9, 7)
+    assert (row.temperature, row.top_k, row.top_p, row.max_tokens, row.seed) == (0.5, 40, 1.0, 9, 7)
     assert (row.prompt_tokens, row.completion_tokens, row.reason) == (3, 2, "stop")
     assert (row.time_to_first_token_s, row.duration_s, row.message) == (0.25, 0.5, None)
 

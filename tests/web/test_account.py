@@ -13,7 +13,7 @@ async def test_settings_begin_with_config_toml_and_tell_what_is_possible(site: S
     view = await site.get("/api/settings")
     assert view["own"] == {}
     assert view["settings"] == view["defaults"]
-    assert view["settings"]["temperature"] == 0.95
+    assert view["settings"]["temperature"] == 1.0
     assert view["settings"]["checkpoint"] == "tiny"
     assert view["ranges"]["top_p"] == {"low": 0, "high": 1, "low_is_open": True}
     assert (view["limits"]["max_tokens"], view["limits"]["max_prompt_bytes"]) == (600, 100_000)
@@ -39,7 +39,7 @@ async def test_null_goes_back_to_the_default(site: Site) -> None:
     await site.call("PUT", "/api/settings", json={"temperature": 0.1, "top_k": 5})
     view = await site.call("PUT", "/api/settings", json={"temperature": None})
     assert view["own"] == {"top_k": 5}
-    assert view["settings"]["temperature"] == 0.95
+    assert view["settings"]["temperature"] == 1.0
 
 
 @pytest.mark.parametrize(
