@@ -24,6 +24,7 @@ _SHORT_WIDTH = 512  # ... this hidden layer, which in three minutes beat a narro
 _SHORT_PASSES = 0.8  # at least for the others, where the smallest allows it
 _UPDATES = 5000  # in the whole run, where the smallest batch allows it
 _UPDATES_A_PASS = 100
+_LATER_PASSES = 4.0  # at most, of a model that has learned before: more only teach it the books by heart
 _LANES = (32, 96)  # fewer rows make slow products
 _WINDOWS = (32, 64)
 _BYTES_PER_TOKEN = 4.0  # of the default vocabulary on English prose
@@ -45,13 +46,15 @@ class Plan:
     tokens: float | None = None  # that the run is expected to read
     passes: float | None = None  # over the training text
     start: str | None = None  # the checkpoint that it goes on from
+    steps: int | None = None  # after which it ends, time or no time
 
     def describe(self, minutes: float) -> str:
         """One paragraph for the console."""
         expected = "as the command line says"
         if self.flops is not None and self.tokens is not None:
+            time = f"{minutes:g} minutes" if self.steps is None else f"a part of {minutes:g} minutes"
             expected = (
-                f"{minutes:g} minutes at {self.flops / 1e9:.0f} GFLOP/s, "
+                f"{time} at {self.flops / 1e9:.0f} GFLOP/s, "
                 f"about {self.tokens / 1e6:.1f} million tokens, {self.passes:.1f} passes"
             )
         start = "" if self.start is None else f"\ngoes on from {self.start}; --from nothing begins with new weights"
@@ -84,8 +87,11 @@ class Wishes:
         return Plan(**asdict(self))
 
 
-def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float) -> Plan:
-    """Choose the largest network that still passes over the books often enough in the time given."""
+def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float, has_learned: bool = False) -> Plan:
+    """Choose the largest network that still passes over the books often enough in the time given.
+
+    One that has learned before does not pass over them too often: where there is time left, the run ends early.
+    """
     vocab_size = wishes.vocab_size or _vocab_size(corpus_bytes)
     corpus_tokens = max(1.0, corpus_bytes / _BYTES_PER_TOKEN)
     layers = wishes.layers or _LAYERS
@@ -100,19 +106,23 @@ def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float
         chosen = embedding_size, hidden_size, tokens
     assert chosen is not None
     embedding_size, hidden_size, tokens = chosen
+    most = _LATER_PASSES * corpus_tokens if has_learned else math.inf
+    is_early, tokens = tokens > most, min(tokens, most)
     passes = tokens / corpus_tokens
     bptt = wishes.bptt or _window(tokens)
+    lanes = wishes.lanes or _lanes(tokens, corpus_tokens, bptt)
     return Plan(
         vocab_size=vocab_size,
         embedding_size=embedding_size,
         hidden_size=hidden_size,
         layers=layers,
         dropout=wishes.dropout if wishes.dropout is not None else _dropout(passes),
-        lanes=wishes.lanes or _lanes(tokens, corpus_tokens, bptt),
+        lanes=lanes,
         bptt=bptt,
         flops=flops,
         tokens=tokens,
         passes=passes,
+        steps=max(1, round(tokens / (lanes * bptt))) if is_early else None,
     )
 
 

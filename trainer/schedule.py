@@ -16,7 +16,7 @@ _TRAINING_SHARE = 0.95  # of the minutes; the rest is for starting Python and fo
 
 @dataclass
 class Clock:
-    """Progress of a run of `steps` steps, or of `minutes` minutes, whichever is given; resumed runs go on counting."""
+    """Progress of a run of `steps` steps or `minutes` minutes, whichever ends first; resumed runs go on counting."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -33,10 +33,9 @@ class Clock:
 
     def progress(self, step: int) -> float:
         """How much of the run is over, 0 to 1."""
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        assert self.minutes is not None
-        return min(1.0, self.seconds() / (60 * _TRAINING_SHARE * self.minutes))
+        by_step = 0.0 if self.steps is None else step / self.steps
+        by_time = 0.0 if self.minutes is None else self.seconds() / (60 * _TRAINING_SHARE * self.minutes)
+        return min(1.0, max(by_step, by_time))
 
 
 def processor_seconds() -> float:

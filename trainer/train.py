@@ -89,7 +89,13 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         flops = measure_flops(
             device, bfloat16=args.bfloat16, processes=distributed.world_size(), now=CLOCKS[args.clock]
         )
-        plan = make_plan(wishes, corpus_bytes=corpus_bytes, seconds=60 * args.minutes, flops=flops)
+        plan = make_plan(
+            wishes,
+            corpus_bytes=corpus_bytes,
+            seconds=60 * args.minutes,
+            flops=flops,
+            has_learned=start is not None and not pretrain,
+        )
     if start is not None:
         plan = replace(plan, start=str(start.path))
     out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +186,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         model,
         batches,
         settings,
-        Clock(steps=args.steps, minutes=args.minutes, now=CLOCKS[args.clock]),
+        Clock(steps=args.steps or plan.steps, minutes=None if args.steps else args.minutes, now=CLOCKS[args.clock]),
         lanes=batches.lanes // distributed.world_size(),
         folder=out / "resume",
         validate=lambda: validate(model, data, "valid", bfloat16=args.bfloat16),

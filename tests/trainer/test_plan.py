@@ -1,5 +1,6 @@
 """The plan grows with time and books, keeps what was asked for, and never promises more than the machine gives."""
 
+import pytest
 import torch
 
 from trainer.plan import Plan, Wishes, make_plan, measure_flops
@@ -30,6 +31,20 @@ def test_a_small_corpus_gets_a_small_vocabulary_and_much_dropout() -> None:
     assert small.vocab_size < large.vocab_size == 8192
     assert small.dropout > large.dropout
     assert small.lanes < large.lanes
+
+
+def test_a_model_that_has_learned_before_does_not_read_a_few_books_over_and_over() -> None:
+    wishes = Wishes(vocab_size=8192, embedding_size=512, hidden_size=768, layers=2)
+    few, many = (
+        make_plan(wishes, corpus_bytes=size, seconds=60 * 48, flops=FLOPS, has_learned=True)
+        for size in (400_000, 40_000_000)
+    )
+    assert few.passes == 4
+    assert few.steps is not None
+    assert few.steps * few.lanes * few.bptt == pytest.approx(4 * 100_000, rel=0.01)
+    assert "a part of 48 minutes" in few.describe(48)
+    assert many.steps is None
+    assert _plan(48, 400_000, wishes).steps is None
 
 
 def test_what_was_asked_for_is_kept() -> None:

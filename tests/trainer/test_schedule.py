@@ -20,6 +20,8 @@ def test_progress_by_steps_ignores_the_time() -> None:
 def test_progress_by_time_goes_on_counting_after_a_resume() -> None:
     assert Clock(minutes=10, elapsed_s=285).progress(7) == pytest.approx(0.5, abs=0.01)
     assert Clock(minutes=10, elapsed_s=9999).progress(7) == 1.0
+    assert Clock(minutes=10, steps=10, elapsed_s=285).progress(7) == 0.7
+    assert Clock(minutes=10, steps=100, elapsed_s=285).progress(7) == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_plateau_halves_the_rate_when_validation_gets_no_better() -> None:

@@ -59,7 +59,7 @@ async def test_the_synchronous_client_gets_the_same_text(client: openai.AsyncOpe
 async def test_a_completion_is_what_the_page_would_write(client: openai.AsyncOpenAI, site: Site) -> None:
     answer = await client.completions.create(model="tiny", prompt=PROMPT, max_tokens=30, seed=5, temperature=0.7)
     async with site.connect() as desk:
-        written = await desk.write(prompt=PROMPT, max_tokens=30, seed=5, temperature=0.7, top_p=1)
+        written = await desk.write(prompt=PROMPT, max_tokens=30, seed=5, temperature=0.7, top_p=1, min_p=0)
     assert answer.choices[0].text == written.text
 
 

@@ -174,7 +174,7 @@ async def test_settings_are_sent_as_they_are_set(desk: Page) -> None:
     await generate(desk)
     start = wire.starts()[0]
     assert {name: start[name] for name in ("temperature", "max_tokens", "stop", "top_p")} == {
-        "temperature": 1.1,
+        "temperature": 1.2,
         "max_tokens": 24,
         "stop": ["moon", "sea"],
         "top_p": 1,
