@@ -176,7 +176,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "--learning-rate",
         type=_POSITIVE,
-        help="at its peak; if not given 5e-3, and 7e-4 for a model that has learned before",
+        help="at its peak; if not given 5e-3, and 5e-4 for a model that has learned before",
     )
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
     add("--beta1", type=_SHARE, default=0.9)

@@ -10,6 +10,7 @@ Wall time is reported beside it.
 import argparse
 import json
 import logging
+import operator
 import os
 import signal
 import subprocess
@@ -17,7 +18,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import partial, reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -254,12 +256,15 @@ def _scores(_: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Score validation and test text whole, and of the training text the beginnings, as long as validation in all."""
     valid_words = sum(len(text.split()) for text in texts["valid"])
     share = valid_words // len(texts["corpus"]) + 1
-    starts = [first_words(book, share) for book in texts["corpus"]]
-    results = {}
-    for part, read in {"train": starts, "valid": texts["valid"], "test": texts["test"]}.items():
-        scores = score_texts(checkpoint.model, checkpoint.tokenizer, read)
-        results[part] = sum(scores[1:], start=scores[0]).report(checkpoint.tokenizer)
-    return results
+    parts = {
+        "train": [first_words(book, share) for book in texts["corpus"]],
+        "valid": texts["valid"],
+        "test": texts["test"],
+    }
+    every = [text for read in parts.values() for text in read]  # side by side: weights come from memory once a step
+    scores = iter(score_texts(checkpoint.model, checkpoint.tokenizer, every))
+    sums = {part: reduce(operator.add, islice(scores, len(read))) for part, read in parts.items()}
+    return {part: score.report(checkpoint.tokenizer) for part, score in sums.items()}
 
 
 def _memory(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:

@@ -34,7 +34,7 @@ from .validate import Validation, validate
 log = logging.getLogger(__name__)
 
 _LEARNING_RATE = 5e-3  # at its peak
-_LATER_LEARNING_RATE = 7e-4  # of a model that has learned before
+_LATER_LEARNING_RATE = 5e-4  # of a model that has learned before
 
 
 def train(args: argparse.Namespace) -> int:
