@@ -8,7 +8,7 @@ const FIELDS = [
   ["max_tokens", "Length", 16, 1000, 8, "How much to write at a time, in tokens; 100 are about 70 words."],
   ["temperature", "Temperature", 0, 2, 0.05, "Boldness. At 0 always the likeliest word; at 1 as the books read."],
   ["top_p", "Top-p", 0.05, 1, 0.01, "Draw only from the likeliest words that together reach this share."],
-  ["min_p", "Min-p", 0, 0.5, 0.01, "Leave out words below this share of the likeliest one's chance; 0 is off."],
+  ["min_p", "Min-p", 0, 0.5, 0.01, "Leave out what has less than this share of the likeliest word's chance. At 0 more words are made up."],
   ["top_k", "Top-k", 0, 200, 1, "Draw only from this many of the likeliest words; 0 is off."],
   ["repetition_penalty", "Repetition", 1, 2, 0.01, "Above 1, words already used come back less readily."],
   ["cache_strength", "Memory", 0, 1, 0.02, "How readily the story's own names and words return; 0 is off."],
