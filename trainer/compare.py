@@ -122,7 +122,7 @@ def collect(plan: Plan) -> Json:
     facts = {
         "minutes": plan.minutes,
         "threads": plan.threads,
-        "corpus": plan.corpus.name,
+        "corpus": str(plan.corpus),
         "prompts": list(plan.prompts),
         "temperatures": list(plan.temperatures),
         "memory_words": plan.memory_words,
