@@ -92,7 +92,7 @@ class Sampler:
         return ids
 
     def _draw_many(self, probabilities: Tensor, draws: Sequence[Draw]) -> list[int]:
-        """Inverse CDF over the whole vocabulary; where the filters may remove the token, `_filter` decides."""
+        """Inverse CDF over the whole vocabulary, again for what min_p alone removes; `_filter` sees to the others."""
         table, columns = probabilities.numpy(), self._columns
         with np.errstate(invalid="ignore"):  # rows that are not finite are found by their total
             ids, places, total = _invert(probabilities, np.array([draw.uniform for draw in draws]))

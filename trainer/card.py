@@ -36,7 +36,8 @@ def _start(facts: dict[str, Any]) -> str:
     if "start" not in facts:
         return "trained from nothing"
     start = facts["start"]
-    read = sum(counts["bytes"] for part, counts in start["corpus"].items() if part in ("train", "pretrain"))
+    corpus = start.get("corpus", {})  # none where something else than this trainer made it
+    read = sum(counts["bytes"] for part, counts in corpus.items() if part in ("train", "pretrain"))
     return f"gone on from *{start['name']}*, which had learned from {read / 1e6:.1f} MB of other text, and trained"
 
 

@@ -17,7 +17,7 @@ from core.decoder import Decoder
 from core.errors import CorpusError
 from core.products import Precision
 from core.requests import SamplingParams
-from core.sampling import BLOCK, PENALTY_WINDOW, Draw, Sampler, uniform
+from core.sampling import BLOCK, PENALTY_WINDOW, Draw, Sampler, round_up, uniform
 from core.tokenizer import Tokenizer
 
 from .text_statistics import cut_samples, first_words
@@ -139,7 +139,7 @@ class _ModelSteps:
         self._model = model
         self._unwritable_ids = list(unwritable_ids)
         self._device = model.output_bias.device
-        self.padded_vocab_size = -(-len(model.output_bias) // BLOCK) * BLOCK
+        self.padded_vocab_size = round_up(len(model.output_bias), BLOCK)
         states = []
         for ids in prompts:
             state = model.init_state(1)

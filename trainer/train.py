@@ -134,7 +134,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     torch.manual_seed(args.seed)
     start = None if plan.start is None else load_start(plan.start)
     architecture = start.config.architecture if start else args.architecture or "awd_lstm"
-    config = _model_config(args, data, plan, architecture)
+    config = (start.config.model if start else {}) | _model_config(args, data, plan, architecture)
     model = build_model(architecture, config)
     if start is None:
         _start_from_frequencies(model, data)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from core.checkpoint import load_checkpoint
 from core.engines import SHIPPED
-from tests.tiny import TEXT
+from tests.tiny import TEXT, make_tiny_checkpoint
 from trainer.__main__ import _parser, main
 from trainer.corpus import read_documents
 from trainer.start import choose_start
@@ -22,32 +22,24 @@ GERMAN = (
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Path:
-    (tmp_path / "books").mkdir()
-    for number in range(4):
-        (tmp_path / "books" / f"book_{number}.txt").write_text(TEXT.replace("donkey", f"donkey{number}"))
-    return tmp_path / "books"
-
-
-@pytest.fixture
-def first(books: Path, tmp_path: Path) -> Path:
+def first(corpus: Path, tmp_path: Path) -> Path:
     out = tmp_path / "first"
-    assert _train(books, out, "--steps=60", "--learning-rate=0.01", *SIZES) == 0
+    assert _train(corpus, out, "--steps=60", "--learning-rate=0.01", *SIZES) == 0
     return out
 
 
-def _train(books: Path, out: Path, *options: str) -> int:
-    return main(["train", str(books), "--out", str(out), *SHAPE, *options])
+def _train(corpus: Path, out: Path, *options: str) -> int:
+    return main(["train", str(corpus), "--out", str(out), *SHAPE, *options])
 
 
-def _chosen(books: Path, *options: str) -> str | None:
-    args = _parser().parse_args(["train", str(books), "--out", "run", *options])
-    start = choose_start(args, read_documents(books))
+def _chosen(corpus: Path, *options: str) -> str | None:
+    args = _parser().parse_args(["train", str(corpus), "--out", "run", *options])
+    start = choose_start(args, read_documents(corpus))
     return None if start is None else start.name
 
 
-def test_it_goes_on_with_weights_and_vocabulary_and_says_from_where(books: Path, first: Path, tmp_path: Path) -> None:
-    assert _train(books, tmp_path / "second", "--steps=20", f"--from={first}") == 0
+def test_it_goes_on_with_weights_and_vocabulary_and_says_from_where(corpus: Path, first: Path, tmp_path: Path) -> None:
+    assert _train(corpus, tmp_path / "second", "--steps=20", f"--from={first}") == 0
     before, after = (load_checkpoint(folder / "checkpoint") for folder in (first, tmp_path / "second"))
     assert after.config.tokenizer_sha256 == before.config.tokenizer_sha256
     assert after.config.model["hidden_size"] == 24
@@ -60,34 +52,40 @@ def test_it_goes_on_with_weights_and_vocabulary_and_says_from_where(books: Path,
     assert "Books of the training part: book_0, book_1, book_2." in card
 
 
-def test_a_resumed_run_that_went_on_from_another_is_exact(books: Path, first: Path, tmp_path: Path) -> None:
-    assert _train(books, tmp_path / "whole", "--steps=20", f"--from={first}") == 0
-    assert _train(books, tmp_path / "parts", "--steps=20", f"--from={first}", "--stop-at-step=10") == 1
-    assert _train(books, tmp_path / "parts", "--steps=20", f"--from={first}", "--resume") == 0
+def test_a_resumed_run_that_went_on_from_another_is_exact(corpus: Path, first: Path, tmp_path: Path) -> None:
+    assert _train(corpus, tmp_path / "whole", "--steps=20", f"--from={first}") == 0
+    assert _train(corpus, tmp_path / "parts", "--steps=20", f"--from={first}", "--stop-at-step=10") == 1
+    assert _train(corpus, tmp_path / "parts", "--steps=20", f"--from={first}", "--resume") == 0
     whole, parts = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
 
 
+def test_it_goes_on_from_a_checkpoint_that_says_nothing_of_its_training(corpus: Path, tmp_path: Path) -> None:
+    other = make_tiny_checkpoint(tmp_path / "other", steps=1)
+    assert _train(corpus, tmp_path / "second", "--steps=2", f"--from={other}") == 0
+    assert "gone on from *other*" in (tmp_path / "second" / "checkpoint" / "README.md").read_text()
+
+
 def test_options_that_ask_for_another_network_are_named(
-    books: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = (f"--from={first}", "--hidden-size=32", "--layers=2", "--tokenizer=word")
-    assert _train(books, tmp_path / "second", *options) == 2
+    assert _train(corpus, tmp_path / "second", *options) == 2
     assert "leave out --hidden-size, --tokenizer" in capsys.readouterr().err
 
 
-def test_a_start_that_is_not_there_is_said(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _train(books, tmp_path / "second", "--from=nowhere") == 2
+def test_a_start_that_is_not_there_is_said(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train(corpus, tmp_path / "second", "--from=nowhere") == 2
     assert "expected a checkpoint directory, found nothing" in capsys.readouterr().err
 
 
-def test_the_model_that_ships_is_taken_for_books_it_can_read(books: Path) -> None:
-    assert _chosen(books) == "fable"
+def test_the_model_that_ships_is_taken_for_books_it_can_read(corpus: Path) -> None:
+    assert _chosen(corpus) == "fable"
 
 
 @pytest.mark.parametrize("option", ["--from=nothing", "--pretrain=others", "--hidden-size=64", "--tokenizer=word"])
-def test_it_is_not_taken_where_something_else_is_asked_for(books: Path, option: str) -> None:
-    assert _chosen(books, option) is None
+def test_it_is_not_taken_where_something_else_is_asked_for(corpus: Path, option: str) -> None:
+    assert _chosen(corpus, option) is None
 
 
 def test_it_is_not_taken_for_another_language(tmp_path: Path) -> None:
@@ -104,8 +102,8 @@ def test_it_is_not_taken_for_more_text_than_it_has_read(tmp_path: Path) -> None:
     assert _chosen(tmp_path) is None
 
 
-def test_a_run_without_wishes_goes_on_from_it(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _train(books, tmp_path / "mine", "--steps=2") == 0
+def test_a_run_without_wishes_goes_on_from_it(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _train(corpus, tmp_path / "mine", "--steps=2") == 0
     assert "goes on from" in capsys.readouterr().out
     start = load_checkpoint(tmp_path / "mine" / "checkpoint").config.training["start"]
     assert start["name"] == "fable"

@@ -27,14 +27,6 @@ SIZES = {
 SMALL = ["--quiet", "--validations", "2", *(f"--{name}={value}" for name, value in SIZES.items())]
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    (tmp_path / "books").mkdir()
-    for number in range(4):
-        (tmp_path / "books" / f"book_{number}.txt").write_text(TEXT.replace("donkey", f"donkey{number}"))
-    return tmp_path / "books"
-
-
 def _train(corpus: Path, out: Path, *options: str) -> int:
     return main(["train", str(corpus), "--out", str(out), *SMALL, *options])
 
