@@ -130,7 +130,7 @@ class Engine:
         )
 
     async def close(self, grace_s: float | None = None) -> None:
-        """Refuse new streams, let running ones finish for `grace_s` seconds, then end them with reason "shutdown"."""
+        """Refuse new streams, let those there are finish for `grace_s` seconds, end the rest with reason "shutdown"."""
         self._is_closed = True
         if self._encoding:
             await asyncio.wait(self._encoding)  # or their streams would reach a worker that has left

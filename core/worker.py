@@ -116,7 +116,7 @@ class Worker:
         self._wake.set()
 
     def close(self, grace_s: float) -> None:
-        """End waiting streams now, running ones after `grace_s` seconds, and then the thread."""
+        """Let the streams there are finish for `grace_s` seconds, end the rest, and then the thread."""
         self._close_at = time.monotonic() + grace_s
         self._wake.set()
 
@@ -152,7 +152,7 @@ class Worker:
                 has_worked = True
             self._running = [stream for stream in self._running if stream.slot >= 0]
             self._post()
-            if self._close_at is not None and not self._running and not self._submitted:
+            if self._close_at is not None and not (self._running or self._waiting or self._submitted):
                 return
             if not has_worked:
                 self._wake.wait(self._rest_s())
@@ -169,9 +169,8 @@ class Worker:
             stream = self._cancelled.popleft()
             if stream.slot >= 0 or stream in self._waiting:
                 self._finish(stream, "cancelled")
-        if self._close_at is not None:
-            over = time.monotonic() >= self._close_at
-            for stream in [*self._waiting, *(self._running if over else ())]:
+        if self._close_at is not None and time.monotonic() >= self._close_at:
+            for stream in [*self._waiting, *self._running]:
                 self._finish(stream, "shutdown")
         self._running = [stream for stream in self._running if stream.slot >= 0]
         while self._waiting and self._free_slots:

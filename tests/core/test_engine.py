@@ -427,6 +427,13 @@ async def test_a_closing_engine_lets_streams_finish_and_refuses_new_ones(engine:
     await closing
 
 
+async def test_a_closing_engine_lets_streams_finish_that_wait_or_have_only_come(engine: AnyEngine) -> None:
+    readers = [asyncio.create_task(read(engine.generate(request(pace=100)))) for _ in range(5)]  # one of them waits
+    await asyncio.sleep(0)
+    await engine.close(30.0)
+    assert [end.reason for _, end in await asyncio.gather(*readers)] == ["length"] * 5
+
+
 async def test_a_prompt_that_is_still_being_encoded_ends_with_a_reason_too(local: Engine) -> None:
     generation = local.generate(request("the donkey walked down to the well " * 3000))
     await local.close(0)

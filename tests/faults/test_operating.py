@@ -86,7 +86,7 @@ async def test_a_restart_under_load_refuses_no_connection_and_breaks_no_stream_o
 ) -> None:
     async with new_server(database_settings, engine__shutdown_grace_s="60") as server:
         crowd = Crowd(server.url)
-        async with crowd.writing(VISITORS, max_tokens=80, pace=60):
+        async with crowd.writing(VISITORS, max_tokens=40, pace=60):
             await until(lambda: len(crowd.acknowledged) >= VISITORS)
             assert await server.hand_over_to(command("restart")) == 0
             enough = len(crowd.acknowledged) + 2 * VISITORS
