@@ -167,8 +167,8 @@ class _LayerViews:
     inputs: Tensor  # hidden states of the layer below and of this one; of this one alone in the first
     hidden: Tensor
     cell: Tensor
-    gates: Tensor
     squashed: Tensor
+    gates: Tensor | None = None  # a buffer for rows of the gate table
 
 
 class _Layer:
@@ -192,7 +192,7 @@ class _Layer:
     def rows(self, *, inputs: Tensor, hidden: Tensor, cell: Tensor) -> _LayerViews:
         """These views, with those of the layer's own buffers."""
         gates, squashed = self._gates[: len(cell)], self._squashed[: len(cell)]
-        return _LayerViews(inputs=inputs, hidden=hidden, cell=cell, gates=gates, squashed=squashed)
+        return _LayerViews(inputs=inputs, hidden=hidden, cell=cell, squashed=squashed, gates=gates)
 
     def step(self, rows: _LayerViews, ids: Tensor) -> None:
         """Take one step of the LSTM."""
@@ -225,7 +225,7 @@ class _MogrifierLayer:
     def rows(self, *, inputs: Tensor, hidden: Tensor, cell: Tensor) -> _LayerViews:
         """These views, with those of the layer's own buffers."""
         below = inputs[:, : inputs.shape[1] - hidden.shape[1]]
-        return _LayerViews(inputs=below, hidden=hidden, cell=cell, gates=below, squashed=self._squashed[: len(cell)])
+        return _LayerViews(inputs=below, hidden=hidden, cell=cell, squashed=self._squashed[: len(cell)])
 
     def step(self, rows: _LayerViews, ids: Tensor) -> None:
         """Take one step of the Mogrifier."""
