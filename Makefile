@@ -1,14 +1,13 @@
 # The two commands: `make serve` and `make test`. Each sets up .venv by itself.
 
 PYTHON ?= python3
-PORT ?= 8080
 BIN := .venv/bin
 PIN := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
 
 .PHONY: serve bot setup setup-training test check format bench test-faults test-faults-short test-cluster audit lock clean
 
 serve: setup ## open http://127.0.0.1:8080
-	$(BIN)/python -m web serve --port $(PORT)
+	$(BIN)/python -m web serve $(if $(PORT),--port $(PORT))
 
 bot: setup ## needs DISCORD_TOKEN
 	$(BIN)/python -m bot

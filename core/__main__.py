@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--top-p", type=float, metavar="P", help="keep the likeliest tokens that hold P of the chance")
     parser.add_argument("--min-p", type=float, metavar="P", help="keep tokens at least P times as likely as the best")
     parser.add_argument("--repetition-penalty", type=float, metavar="R", help="1 = off, up to 2")
+    parser.add_argument("--cache-strength", type=float, metavar="S", help="bring the text's own words back; 0 = off")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be given again")
     parser.add_argument("--seed", type=int, help="the same seed and prompt give the same text")
     parser.add_argument("--pace", type=float, default=0.0, metavar="N", help="tokens per second; 0 = at once")
@@ -84,7 +85,7 @@ def _request(options: argparse.Namespace, defaults: SamplingDefaults) -> Generat
     prompt = options.prompt
     if prompt is None:
         prompt = "" if sys.stdin.isatty() else sys.stdin.read()
-    names = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed")
+    names = (*SamplingDefaults.model_fields, "stop", "seed")
     sampling = sampling_params(defaults, **{name: getattr(options, name) for name in names})
     return GenerationRequest(prompt=prompt, sampling=sampling, pace=options.pace)
 

@@ -7,6 +7,7 @@ who asks.
 import asyncio
 import logging
 import math
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,7 @@ class Engines:
         self._settings = settings or EngineSettings()
         self._limits = limits or Limits()
         self._engines: dict[str, AnyEngine] = {}
+        self._outdated: set[str] = set()  # names that were loaded before a swap
         self._default = checkpoints.name
         self._loading = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -66,21 +68,16 @@ class Engines:
 
     def names(self) -> list[str]:
         """The checkpoints that can be asked for, in order. Looks on disk, so new ones appear by themselves."""
-        return sorted(self._paths())
+        return sorted(_find(self._checkpoints.folders))
 
     @property
     def default_name(self) -> str:
         """The checkpoint that is used when nobody asks for another. Raises CheckpointError where there is none."""
-        if self._default:
-            return self._default
-        if names := self.names():
-            return names[0]
-        folders = ", ".join(map(str, self._checkpoints.folders))
-        raise CheckpointError(f"expected a checkpoint in {folders}, found none")
+        return self._default or _default_of(self._checkpoints)
 
     def path(self, name: str) -> Path:
         """The folder of a checkpoint that `names` gives."""
-        return self._paths()[name]
+        return _find(self._checkpoints.folders)[name]
 
     def loaded(self) -> list[AnyEngine]:
         """The engines that are running, for metrics."""
@@ -99,14 +96,19 @@ class Engines:
             await asyncio.shield(load)
         return self._engines[name]
 
-    async def swap(self, name: str) -> AnyEngine:
-        """Load a checkpoint (again), make it the default, and let older streams finish where they are."""
+    async def swap(self, checkpoints: CheckpointSettings) -> AnyEngine:
+        """Take other settings, load their default (again), every other one when it is next asked for.
+
+        Streams that run finish on the engine where they began. Raises what `get` raises, and then changes nothing.
+        """
         async with self._loading:
-            fresh = await self._load(name, is_swap=True)
-            old, self._engines[name] = self._engines.get(name), fresh
-            self._default = name
-        if old is not None:
-            retiring = asyncio.create_task(old.close(math.inf))
+            name = _default_of(checkpoints)
+            fresh = await self._load(name, checkpoints, is_swap=True)
+            old, self._engines = list(self._engines.values()), {name: fresh}
+            self._outdated = {engine.name for engine in old} | self._outdated - {name}
+            self._checkpoints, self._default = checkpoints, name
+        for engine in old:
+            retiring = asyncio.create_task(engine.close(math.inf))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
         return fresh
@@ -114,12 +116,14 @@ class Engines:
     async def _load_once(self, name: str) -> None:
         async with self._loading:
             if name not in self._engines:
-                self._engines[name] = await self._load(name)
+                self._engines[name] = await self._load(name, self._checkpoints, is_swap=name in self._outdated)
+                self._outdated.discard(name)
 
-    async def _load(self, name: str, *, is_swap: bool = False) -> AnyEngine:
-        path = self._paths().get(name)
-        if path is None:
-            raise InputError(f"checkpoint must be one of {', '.join(self.names())}, got {name!r}", "checkpoint")
+    async def _load(self, name: str, checkpoints: CheckpointSettings, *, is_swap: bool) -> AnyEngine:
+        found = _find(checkpoints.folders)
+        if name not in found:
+            raise InputError(f"checkpoint must be one of {', '.join(sorted(found))}, got {name!r}", "checkpoint")
+        path = found[name]
         with ThreadPoolExecutor(1) as passing:  # ends with its OpenMP helpers, which would slow the engine: see Worker
             checkpoint = await asyncio.get_running_loop().run_in_executor(passing, load_checkpoint, path)
         checkpoint = replace(checkpoint, name=name)  # not that of a run's folder "checkpoint"
@@ -128,12 +132,21 @@ class Engines:
             return await RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap).__aenter__()
         return await Engine(checkpoint, self._settings, self._limits).__aenter__()
 
-    def _paths(self) -> dict[str, Path]:
-        """Checkpoints by name, runs of the trainer among them; of two with one name the first folder's wins."""
-        found: dict[str, Path] = {}
-        for folder in self._checkpoints.folders:
-            for config in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/{RUN_CHECKPOINT}/{CONFIG}")):
-                name = config.relative_to(folder).parts[0]
-                if not name.startswith("."):
-                    found.setdefault(name, config.parent)
-        return found
+
+def _default_of(checkpoints: CheckpointSettings) -> str:
+    """Return the name that is asked for, or the first that is found. Raises CheckpointError where there is none."""
+    if name := checkpoints.name or min(_find(checkpoints.folders), default=""):
+        return name
+    folders = ", ".join(map(str, checkpoints.folders))
+    raise CheckpointError(f"expected a checkpoint in {folders}, found none")
+
+
+def _find(folders: Iterable[Path]) -> dict[str, Path]:
+    """Checkpoints by name, runs of the trainer among them; of two with one name the first folder's wins."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for config in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/{RUN_CHECKPOINT}/{CONFIG}")):
+            name = config.relative_to(folder).parts[0]
+            if not name.startswith("."):
+                found.setdefault(name, config.parent)
+    return found

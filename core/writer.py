@@ -66,8 +66,8 @@ class Writer:
         Without `keep_text`, or where config.toml or the installation's setting of that name forbids it, the row holds
         neither prompt nor completion nor stop strings.
         """
-        engine = await self._engines.get(checkpoint)
         record = _Record(request, keeps_text=keep_text and await self._may_keep_text())
+        engine = await self._engines.get(checkpoint)  # last: after any other wait, a swap may have closed it
         record.row.writer_id = self._store.log.writer_id
         record.row.source, record.row.user_key, record.row.guild_key = source, user_key, guild_key
         record.row.checkpoint = checkpoint

@@ -114,6 +114,8 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
 def _split(args: argparse.Namespace) -> Split:
     if args.valid:
         return split_named(Path(args.corpus), Path(args.valid), Path(args.test) if args.test else None)
+    if args.test:
+        raise CorpusError("--test goes with --valid: without it the corpus is split by --split, test text and all")
     documents = read_documents(args.corpus)
     return (split_files if args.split_files else split_contiguous)(documents, _shares(args.split))
 

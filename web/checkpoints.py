@@ -1,4 +1,4 @@
-"""The checkpoints this server can write with: their cards, sizes and curves; and what of a text they copied."""
+"""The checkpoints this server can write with: cards, sizes and learning curves; and what of a text they copied."""
 
 import asyncio
 import json
@@ -16,8 +16,6 @@ from core.novelty import FILE_NAME as NOVELTY
 
 from .bodies import Body, read_body, respond
 from .generation import Generations
-
-CURVE = "curve.json"
 
 
 class CheckpointView(BaseModel):
@@ -96,8 +94,7 @@ class Checkpoints:
         folder = self._engines.path(name)
         facts = await asyncio.to_thread(self._facts, name)
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).exists() else ""
-        curve = json.loads((folder / CURVE).read_bytes()) if (folder / CURVE).exists() else []
-        return respond(CheckpointDetails(**facts, card=card, curve=curve))
+        return respond(CheckpointDetails(**facts, card=card, curve=facts["training"].get("history", [])))
 
     async def copied(self, request: Request) -> Response:
         """Find what of a text stands in the books."""

@@ -34,6 +34,7 @@ _STATUS = {
     "busy": 503,
     "closed": 503,
     "store_unavailable": 503,
+    "invalid_checkpoint": 500,
 }
 _CODES = {400: "invalid_request", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "overloaded_error"}

@@ -130,9 +130,8 @@ def _signals(stop: asyncio.Event, config: Config, engines: Engines) -> Iterator[
 async def _swap(config: Config, engines: Engines) -> None:
     """Load the checkpoint that config.toml names now, changed or not; one that cannot be used changes nothing."""
     try:
-        wanted = Config(config.path).table("checkpoint", CheckpointSettings).name or engines.default_name
-        await engines.swap(wanted)
-        log.info("checkpoint swapped: name=%s", wanted)
+        await engines.swap(Config(config.path).table("checkpoint", CheckpointSettings))
+        log.info("checkpoint swapped: name=%s", engines.default_name)
     except FablewrightError as error:
         log.error("checkpoint not swapped, the old one goes on: error=%s", error)
 

@@ -52,6 +52,7 @@ def test_json_lines_hold_every_event_and_the_same_text_as_a_pipe(environment: di
     [
         (["--temperature", "-1"], "temperature must be in [0, 2], got -1.0"),
         (["--temperature", "nan"], "temperature must be in [0, 2], got nan"),
+        (["--cache-strength", "2"], "cache_strength must be in [0, 1], got 2.0"),
         (["--max-tokens", "0"], "max_tokens must be a whole number of at least 1, got 0"),
         (["--checkpoint", "none"], "checkpoint must be one of tiny, got 'none'"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from core.engine import EngineSettings
 from core.engines import AnyEngine, CheckpointSettings, Engines
-from core.errors import CheckpointError, InputError
+from core.errors import CheckpointError, ClosedError, InputError
 from core.requests import Finished, GenerationRequest, SamplingDefaults, Text, sampling_params
 from tests.fixtures.ray_cluster import BACKENDS
 from tests.tiny import make_tiny_checkpoint
@@ -88,7 +88,7 @@ async def test_a_swap_lets_old_streams_finish_and_takes_new_ones(folder: Path, s
         old = await engines.get("fable")
         running = asyncio.create_task(finish(old, pace=50))
         await asyncio.sleep(0.05)
-        fresh = await engines.swap("fable")
+        fresh = await engines.swap(CheckpointSettings(folders=(folder,)))
         assert fresh is not old
         assert await engines.get() is fresh
         assert (await finish(fresh)).reason == "length"
@@ -103,7 +103,7 @@ async def test_after_a_swap_is_written_what_the_changed_checkpoint_writes(
         before = await write(await engines.get())
         (folder / "saga").rename(tmp_path / "away")
         make_tiny_checkpoint(folder / "saga", steps=30)
-        after = await write(await engines.swap("saga"))
+        after = await write(await engines.swap(only))
     async with Engines(only, SMALL) as engines:
         assert after == await write(await engines.get()) != before
 
@@ -113,8 +113,24 @@ async def test_a_swap_to_a_damaged_checkpoint_changes_nothing(folder: Path) -> N
         old = await engines.get()
         (folder / "saga" / "model.safetensors").write_bytes(b"half")
         with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-            await engines.swap("saga")
+            await engines.swap(CheckpointSettings(folders=(folder,), name="saga"))
+        with pytest.raises(InputError, match="checkpoint must be one of fable, saga, got 'epic'"):
+            await engines.swap(CheckpointSettings(folders=(folder,), name="epic"))
         assert await engines.get() is old
+
+
+async def test_a_swap_takes_new_folders_and_loads_the_others_again(folder: Path, tmp_path: Path) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,), name="fable"), SMALL) as engines:
+        saga = await engines.get("saga")
+        (folder / "saga").rename(tmp_path / "away")
+        make_tiny_checkpoint(folder / "saga", steps=30)
+        make_tiny_checkpoint(tmp_path / "more" / "epic", steps=1)
+        await engines.swap(CheckpointSettings(folders=(tmp_path / "more", folder), name="epic"))
+        assert (engines.default_name, engines.names()) == ("epic", ["epic", "fable", "saga"])
+        assert (await engines.get()).name == "epic"
+        assert await write(await engines.get("saga")) != await write(await engines.get("fable"))
+        with pytest.raises(ClosedError):
+            await write(saga)
 
 
 async def test_a_checkpoint_goes_on_loading_when_the_one_who_asked_first_leaves(

@@ -231,6 +231,13 @@ def test_a_bad_split_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.Cap
     assert "--split must" in capsys.readouterr().err
 
 
+def test_test_text_without_validation_text_is_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(corpus, tmp_path / "run", "--test", str(corpus)) == 2
+    assert "--test goes with --valid" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "option",
     ["--minutes=0", "--minutes=nan", "--steps=0", "--lanes=-1", "--dropout=1.5", "--learning-rate=x", "--seed=-1"],

@@ -258,6 +258,15 @@ async def test_sighup_swaps_the_checkpoint_and_a_bad_one_changes_nothing(install
         server.process.send_signal(signal.SIGHUP)
         await asyncio.sleep(1)
         assert (await desk.write(**request)).text == after.text
+        shutil.copytree(checkpoints / "tiny", installation / "more" / "mine")
+        config = installation / "config.toml"
+        both = f'folders = ["{installation}/more", "{installation}/checkpoints"]\nname = "mine"\n'
+        config.write_text("[checkpoint]\n" + both, encoding="utf-8")
+        server.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(30):
+            while (mine := await desk.write(**request)).accepted["checkpoint"] != "mine":
+                pass
+        assert mine.text == before.text
 
 
 async def test_a_run_of_the_trainer_is_served_and_a_better_one_takes_over_under_running_streams(

@@ -73,7 +73,7 @@ function card(model, desk, redraw) {
   api("GET", `/api/checkpoints/${encodeURIComponent(model.name)}`).then(
     (whole) => {
       more.append(...fromMarkdown(whole.card));
-      curve.append(drawCurve(whole.curve.length ? whole.curve : (whole.training.history ?? [])) ?? "");
+      curve.append(drawCurve(whole.curve) ?? "");
     },
     (error) => more.append(h("p", {}, error.message)),
   );
