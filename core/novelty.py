@@ -123,7 +123,10 @@ class NoveltyIndex:
         }
         metadata = {name: str(fact) for name, fact in facts.items()}
         aside = folder / f".{FILE_NAME}"
-        save_file({"filter": self._bits}, aside, metadata=metadata)
+        try:
+            save_file({"filter": self._bits}, aside, metadata=metadata)
+        except SafetensorError as error:  # a full disk, a folder that is closed to us
+            raise OSError(f"cannot write {aside}: {error}") from None
         aside.replace(folder / FILE_NAME)
 
     @classmethod

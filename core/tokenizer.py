@@ -46,6 +46,7 @@ class Tokenizer:
         self.unknown_id: int = processor.unk_id()
         self.document_id: int = processor.piece_to_id(_DOCUMENT)
         self.paragraph_id: int = processor.piece_to_id(PARAGRAPH)
+        self.line_id: int = processor.piece_to_id(NEWLINE)
         if self.document_id == self.unknown_id or self.paragraph_id == self.unknown_id:
             raise CheckpointError(
                 f"expected a tokenizer with the pieces {_DOCUMENT!r} and {PARAGRAPH!r}, found neither or one"
@@ -62,7 +63,7 @@ class Tokenizer:
         )
         self.splits_words = has_long_pieces and not self.is_lossless
         if self.splits_words:
-            self.paragraph_id = processor.piece_to_id(NEWLINE)
+            self.paragraph_id = self.line_id
         self._closed_ids = {} if self.is_lossless else {self.decode([id]): id for id in range(self.vocab_size)}
 
     @classmethod

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from core.errors import FablewrightError
 
@@ -43,9 +44,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no abbreviations: a preset is looked for by the whole name of its option."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     _add_train(commands.add_parser("train", help="train a language model on books"))
     _add_eval(commands.add_parser("eval", help="measure a checkpoint on texts"))
     _add_experiments(commands)
@@ -53,26 +61,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number(kind: type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
-    """Read a number from `low` to `high`, and refuse any other in a way that argparse shows."""
+def _number(
+    kind: type[float], low: float, high: float = math.inf, *, below: float = math.inf
+) -> Callable[[str], float]:
+    """Read a number from `low` to `high`, or below another, and refuse the rest in a way that argparse shows."""
 
     def read(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high:
+        if not (low <= value <= high and value < below):
             name = "a whole number" if kind is int else "a number"
             limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            limits += f" and below {below:g}" if math.isfinite(below) else ""
             raise argparse.ArgumentTypeError(f"expected {name} {limits}, got {text!r}")
         return value
 
     return read
 
 
-_COUNT, _SHARE, _POSITIVE, _NOT_NEGATIVE = (
+_COUNT, _SHARE, _PART, _POSITIVE, _NOT_NEGATIVE = (
     _number(int, 1),
     _number(float, 0, 1),
+    _number(float, 0, below=1),  # what a whole would leave nothing of
     _number(float, 1e-6),
     _number(float, 0),
 )
@@ -85,12 +97,12 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("--cache", action="store_true", help="also with a neural cache; needs --tune-on")
     add("--dynamic", action="store_true", help="also with dynamic evaluation; needs --tune-on")
     add("--tune-on", metavar="TEXT", help="validation text on which the memory's settings are chosen")
-    add("--tune-tokens", type=int, default=20_000, help="how much of it is read, at most")
+    add("--tune-tokens", type=_number(int, 100), default=20_000, help="how much of it is read, at most")
     add("--json", action="store_true", help="print one JSON object")
     add("--device", default="cpu")
 
 
-def _add_experiments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_experiments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     compare = commands.add_parser("compare", help="train several presets for equal processor time and report")
     compare.add_argument("plan", metavar="PLAN.toml")
     compare.add_argument("--only", action="append", metavar="NAME", help="run this contender alone; may be given again")
@@ -113,7 +125,7 @@ def _add_experiments(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     sampling.add_argument("--words", type=_number(int, 10), default=200, help="length of each continuation")
 
 
-def _add_corpus_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_corpus_tools(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fetch = commands.add_parser("fetch", help="download public-domain books")
     fetch.add_argument("source", choices=("gutenberg",))
     fetch.add_argument("numbers", nargs="+", type=int, metavar="ID", help="e-book numbers")
@@ -135,7 +147,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, help="folder of the run: data, resume state, checkpoint")
     add("--name", help="name on the model card; the folder's if not given")
     add("--preset", help="options from trainer/presets, or from a .toml file; what else is given goes before them")
-    add("--minutes", type=_POSITIVE, default=30.0, help="how long the whole run may take")
+    add("--minutes", type=_number(float, 1e-6, 1e6), default=30.0, help="how long the whole run may take")
     add("--clock", default="wall", choices=("wall", "processor"), help="how the minutes are counted")
     add("--steps", type=_COUNT, help="a number of steps instead of a time")
     add("--stop-at-step", type=_number(int, 0), help="stop here and save, as a signal would")
@@ -144,7 +156,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--from",
         metavar="CHECKPOINT",
         help="a trained model to go on from, or `nothing`; if not given, the one that ships, where its vocabulary fits "
-        "the books, it has read more than they hold, and neither a preset nor another network is asked for",
+        "the books, it has read more than they hold, and no other network is asked for (every preset that ships does)",
     )
     add("--split", default="70/15/15", help="shares of training, validation and test text")
     add("--split-files", action="store_true", help="split by whole files")
@@ -165,9 +177,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--embedding-size", type=_COUNT, help="width; planned if not given")
     add("--hidden-size", type=_COUNT, help="width; planned if not given")
     add("--layers", type=_COUNT, help="planned if not given")
-    add("--dropout", type=_SHARE, help="planned if not given")
+    add("--dropout", type=_PART, help="planned if not given")
     for place in ("embedding", "input", "hidden", "output", "weight"):
-        add(f"--{place}-dropout", type=_SHARE, help="instead of what follows from --dropout")
+        add(f"--{place}-dropout", type=_PART, help="instead of what follows from --dropout")
     add("--lanes", type=_COUNT, help="streams read side by side, over all processes; planned if not given")
     add("--bptt", type=_COUNT, help="tokens a window; planned if not given")
     add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
@@ -176,10 +188,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "--learning-rate",
         type=_POSITIVE,
-        help="at its peak; if not given 5e-3, and 5e-4 for a model that has learned before",
+        help="at its peak; if not given 5e-3 (a transformer's 1e-3), and 5e-4 for a model that has learned before",
     )
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
-    add("--beta1", type=_SHARE, default=0.9)
+    add("--beta1", type=_PART, default=0.9)
+    add("--beta2", type=_PART, default=0.99)
     add("--clip", type=_POSITIVE, default=1.0, help="longest gradient")
     add("--activation-penalty", type=_NOT_NEGATIVE, default=0.0, help="AR of AWD-LSTM")
     add("--slowness-penalty", type=_NOT_NEGATIVE, default=0.0, help="TAR of AWD-LSTM")

@@ -141,18 +141,17 @@ def build_batches(data: Data, *, lanes: int, bptt: int, pretrain_share: float, s
     if tokens < 2 * ranks:
         raise CorpusError(f"expected at least {2 * ranks} tokens to train on, got {tokens}")
     lanes = max(1, min(lanes, tokens // bptt) // ranks) * ranks
-    document_id, paragraph_id = data.tokenizer.document_id, data.tokenizer.paragraph_id
+    pieces = {name: getattr(data.tokenizer, name) for name in ("document_id", "paragraph_id", "line_id")}
     rngs = [np.random.default_rng([seed, number]) for number in range(3)]
     ids = {"target": data.ids["train"]}
     length = min(_SEGMENT_WINDOWS * bptt, max(1, tokens // lanes))
-    segments = cut_segments(ids["target"], document_id=document_id, paragraph_id=paragraph_id, length=length)
-    target = Shuffled(segments, rngs[0])
-    shape = {"lanes": lanes, "document_id": document_id, "offset": distributed.rank(), "stride": ranks}
+    target = Shuffled(cut_segments(ids["target"], **pieces, length=length), rngs[0])
+    shape = {"lanes": lanes, "document_id": pieces["document_id"], "offset": distributed.rank(), "stride": ranks}
     if "pretrain" not in data.ids:
         return Batches(ids, Single(target), **shape)
     ids["pretrain"] = data.ids["pretrain"]
     length = _SEGMENT_WINDOWS * bptt
-    others = cut_segments(ids["pretrain"], document_id=document_id, paragraph_id=paragraph_id, length=length)
+    others = cut_segments(ids["pretrain"], **pieces, length=length)
     others = order_by_likeness(ids["pretrain"], others, ids["target"], data.tokenizer.vocab_size)
     source = Mixture(target, Ordered(others, rngs[1]), pretrain_share, rngs[2])
     return Batches(ids, source, **shape)

@@ -10,14 +10,14 @@ def model_card(name: str, facts: dict[str, Any]) -> str:
     plan = facts["plan"]
     parts = [
         f"# {name}",
-        f"A recurrent language model of {facts['parameters']:,} weights, {_start(facts)} on the books below.",
+        f"A language model of {facts['parameters']:,} weights, {_start(facts)} on the books below.",
         "## Data",
         _data(facts["corpus"]),
         *_books(facts.get("books", {})),
         "## Training",
         f"    {facts['command']}",
         f"{facts['seconds'] / 60:.0f} minutes in {facts['processes']} process(es), {facts['steps']:,} steps of "
-        f"{plan['lanes']} lanes x {plan['bptt']} tokens, {facts['tokens']:,} tokens in all, seed {facts['seed']}.",
+        f"{plan['lanes']} lanes x {plan['bptt']} tokens, {facts['tokens']:,} tokens up to here, seed {facts['seed']}.",
         *([facts["note"]] if "note" in facts else []),
         "## Results",
         _results(facts),

@@ -75,7 +75,7 @@ class Report:
 
 def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
     """Write every `.txt` below `source`, cleaned, to the same place below `target`. Raises CorpusError."""
-    if target.resolve().is_relative_to(source.resolve()):
+    if target.resolve().is_relative_to(source.resolve()) or target.resolve() == source.resolve().parent:
         raise CorpusError(f"{target}: expected a folder outside {source}, so that the originals stay as they are")
     paths = sorted(source.rglob("*.txt")) if source.is_dir() else [source]
     if not paths or not source.exists():

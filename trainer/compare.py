@@ -21,9 +21,9 @@ from dataclasses import asdict
 from functools import partial, reduce
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.checkpoint import Checkpoint, load_checkpoint
 from core.errors import ConfigError, CorpusError, FablewrightError
@@ -46,6 +46,7 @@ Json = dict[str, Any]
 Texts = dict[str, list[str]]
 
 _PARTS = ("corpus", "valid", "test")
+_PRESET = "--preset"  # what stands before it on a command line is paths, which may be others on another machine
 _DECODED = {1: 1024, 64: 128}  # tokens by each of so many streams, to measure how fast they are written
 
 
@@ -75,27 +76,36 @@ class Plan(BaseModel):
     test: Path
     minutes: float = Field(default=20, gt=0)
     threads: int = Field(default=2, ge=1)
-    seeds: tuple[int, ...] = (1,)
+    seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     runs: tuple[Run, ...] = Field(min_length=1)
     options: dict[str, Any] = {}
     memory: bool = True
     memory_words: int | None = Field(default=None, ge=100)  # of the test text, over all its books; None for all
     tune_tokens: int = Field(default=20_000, ge=100)
-    prompts: tuple[str, ...] = ("Once upon a time",)
-    temperatures: tuple[float, ...] = (0.5, 0.8, 1.0)
+    prompts: tuple[str, ...] = Field(default=("Once upon a time",), min_length=1)
+    temperatures: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field(default=(0.5, 0.8, 1.0), min_length=1)
     sample_tokens: int = Field(default=160, ge=1)
     passages: int = Field(default=64, ge=2)
     prompt_words: int = Field(default=50, ge=1)
     passage_words: int = Field(default=200, ge=10)
 
+    @model_validator(mode="after")
+    def _check(self) -> "Plan":
+        names = [run.name for run in self.runs]
+        for what, values in (("names of runs", names), ("seeds", list(self.seeds))):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{what} must differ, or they would share a folder, got {values}")
+        return self
+
 
 def compare(args: argparse.Namespace) -> int:
     """Run the command; 1 where a run failed."""
     plan = read_plan(Path(args.plan))
+    contenders = [] if args.report_only else _chosen(plan, args.only)
+    _refuse_results_of_another(plan)
     plan.out.mkdir(parents=True, exist_ok=True)
-    if not args.report_only:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        _run_all(plan, _chosen(plan, args.only))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _run_all(plan, contenders)
     results = collect(plan)
     paths = write_report(plan.title, results, plan.out)
     print("\n".join(str(path) for path in paths))
@@ -111,6 +121,21 @@ def read_plan(path: Path) -> Plan:
         except ConfigError as error:
             raise ConfigError(f"{path}: run {run.name}: {error}") from None
     return plan
+
+
+def _refuse_results_of_another(plan: Plan) -> None:
+    """Raise ConfigError where a contender was trained otherwise than the plan says now."""
+    for run, seed in _contenders(plan):
+        name = _folder_name(plan, run, seed)
+        path = _result_of(plan.out / name, "train")
+        if not path.exists():
+            continue
+        before, now = (command.partition(_PRESET)[2] for command in (_read(path)["command"], _command(plan, run, seed)))
+        if before != now:
+            raise ConfigError(
+                f"{path.parents[1]} holds results of another plan: trained with `{_PRESET}{before}` but now "
+                f"`{_PRESET}{now}`; delete it, and {_work_folder(plan, name)}, to have it made again"
+            )
 
 
 def collect(plan: Plan) -> Json:
@@ -164,8 +189,8 @@ def _run_all(plan: Plan, contenders: Sequence[tuple[Run, int]]) -> None:
 
 
 def _run_one(plan: Plan, run: Run, seed: int, name: str) -> None:
-    out, work = plan.out / name, (plan.work or plan.out) / name
-    _stage(out, "train", lambda: _train(plan, run, seed, work))
+    out, work = plan.out / name, _work_folder(plan, name)
+    _stage(out, "train", lambda: _train(plan, run, seed))
     due = {stage: measure for stage, measure in _measurements(plan).items() if not _result_of(out, stage).exists()}
     if not due:
         return
@@ -202,14 +227,25 @@ def _keep(folder: Path, name: str, result: Json) -> None:
     aside.replace(path)
 
 
-def _train(plan: Plan, run: Run, seed: int, folder: Path) -> Json:
-    """Train in a process of its own, or go on with one that was interrupted."""
-    arguments = [
-        *(sys.executable, "-m", "trainer", "train", str(plan.corpus)),
-        *("--valid", str(plan.valid), "--test", str(plan.test), "--out", str(folder), "--preset", run.preset),
+def _arguments(plan: Plan, run: Run, seed: int) -> list[str]:
+    """What comes after `python` to train a contender."""
+    folder = _work_folder(plan, _folder_name(plan, run, seed))
+    return [
+        *("-m", "trainer", "train", str(plan.corpus)),
+        *("--valid", str(plan.valid), "--test", str(plan.test), "--out", str(folder), _PRESET, run.preset),
         *("--minutes", str(plan.minutes), "--clock", "processor", "--seed", str(seed), "--resume", "--quiet"),
         *as_arguments({**plan.options, **run.options}),
     ]
+
+
+def _command(plan: Plan, run: Run, seed: int) -> str:
+    return " ".join(["python", *_arguments(plan, run, seed)])
+
+
+def _train(plan: Plan, run: Run, seed: int) -> Json:
+    """Train in a process of its own, or go on with one that was interrupted."""
+    folder = _work_folder(plan, _folder_name(plan, run, seed))
+    arguments = [sys.executable, *_arguments(plan, run, seed)]
     began = time.monotonic()
     environment = os.environ | {"OMP_NUM_THREADS": str(plan.threads)}
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -235,7 +271,7 @@ def _train(plan: Plan, run: Run, seed: int, folder: Path) -> Json:
         "seconds": history[-1]["seconds"],
         "wall_s": wall_s,
         "history": history,
-        "command": " ".join(["python", *arguments[1:]]),
+        "command": _command(plan, run, seed),
     }
 
 
@@ -331,6 +367,10 @@ def _statistics_of_model(plan: Plan, passages: list[Passage], books: TrainingBoo
     samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params)
     written = [first_words(sample.text, plan.passage_words) for sample in samples]
     return asdict(text_statistics(written, books, mean_surprise=mean_surprise(samples)))
+
+
+def _work_folder(plan: Plan, name: str) -> Path:
+    return (plan.work or plan.out) / name
 
 
 def _folder_name(plan: Plan, run: Run, seed: int) -> str:

@@ -1,5 +1,6 @@
 """The end of a run: the best checkpoint measured on whole held-out splits, with a sample, and its card written anew."""
 
+from collections.abc import Callable
 from typing import Any
 
 from core.checkpoint import Checkpoint
@@ -29,18 +30,29 @@ _SAMPLING = SamplingParams(
 )
 
 
-def measure(model: Any, data: Data, *, trained_tokens: int, bfloat16: bool) -> dict[str, Validation]:
+def measure(
+    model: Any, data: Data, *, trained_tokens: int, seconds_left: Callable[[], float], bfloat16: bool
+) -> dict[str, Validation]:
     """Read the validation and the test split to their ends, or as much as takes a few per cent of the run's time."""
     parts = [part for part in ("valid", "test") if part in data.ids]
     most = max(_LEAST, trained_tokens // 20)  # a token read costs a third of one trained on
-    return {part: validate(model, data, part, most=most, bfloat16=bfloat16) for part in parts}
+    results: dict[str, Validation] = {}
+    for number, part in enumerate(parts):
+        left = seconds_left()
+        end = left - left / (len(parts) - number)  # no number where the time is not limited, and so never reached
+
+        def is_late(end: float = end) -> bool:
+            return seconds_left() < end
+
+        results[part] = validate(model, data, part, most=most, is_late=is_late, bfloat16=bfloat16)
+    return results
 
 
 def sample(checkpoint: Checkpoint) -> str | None:
     """What the checkpoint writes after a classic beginning; None if no decoder runs its architecture."""
     if not hasattr(checkpoint.model, "recurrent_weights"):
         return None
-    return _PROMPT + _continuation(checkpoint.model, checkpoint.tokenizer)
+    return _PROMPT + _continuation(checkpoint.model.cpu(), checkpoint.tokenizer)
 
 
 def _continuation(model: Any, tokenizer: Tokenizer) -> str:

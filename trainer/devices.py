@@ -17,13 +17,15 @@ def find_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device must be one that is here and that this PyTorch can use, got {name!r}") from error
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, where the GPU has it
     return device
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 gain time here: elsewhere they are emulated, and lose it."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device.type == "cpu" and bool(on_cpu)
 

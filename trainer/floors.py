@@ -21,6 +21,7 @@ from .tokens import stream_of
 ORDER = 5
 PPMD_ORDER = 8
 PPMD_MEMORY_BYTES = 1 << 28
+CLOSED = ", closed vocabulary"  # after the name of a floor that need not tell unknown words apart
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -35,8 +36,9 @@ def measure_floors(
     ids = stream_of(texts, tokenizer)
     probabilities = model.probabilities(ids)[ids != tokenizer.document_id]  # where a text ends is not part of it
     read, new = ("\n\n".join(part).encode() for part in (training, texts))
+    closed = "" if tokenizer.is_lossless else CLOSED
     bits = {
-        f"modified Kneser-Ney {ORDER}-gram": float(-np.log2(probabilities).sum()),
+        f"modified Kneser-Ney {ORDER}-gram{closed}": float(-np.log2(probabilities).sum()),
         f"PPMd order {PPMD_ORDER}, primed": float(ppmd_bits(read, new)),
         "xz, primed": float(xz_bits(read, new)),
     }

@@ -113,6 +113,8 @@ class Gutenberg:
     def _ask_robots(self, url: str) -> None:
         if self._robots is None:
             parts = urlsplit(self.mirror)
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise CorpusError(f"--mirror must be a site such as https://gutenberg.example, got {self.mirror!r}")
             rules = urllib.robotparser.RobotFileParser(f"{parts.scheme}://{parts.netloc}/robots.txt")
             try:
                 rules.read()

@@ -29,6 +29,11 @@ from .validate import Validation
 
 log = logging.getLogger(__name__)
 
+_MOST_VALIDATED, _LEAST_VALIDATED = 100_000, 8192  # tokens at each validation ...
+_VALIDATED_SHARE = (
+    0.02  # ... of a run against the clock so much of what it will have trained on, which costs three times
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
@@ -57,7 +62,9 @@ class LoopSettings:
 
 
 class Loop:
-    """One run. `on_best` is called with each validation that beats all before; `report` with the facts of a step."""
+    """One run. `validate` is told how many tokens to read at most, `on_best` is called with each validation that beats
+    all before, `report` with the facts of a step.
+    """
 
     def __init__(
         self,
@@ -68,7 +75,7 @@ class Loop:
         *,
         lanes: int,
         folder: Path,
-        validate: Callable[[], Validation],
+        validate: Callable[[int], Validation],
         on_best: Callable[[Validation], None],
         report: Callable[[dict[str, float]], None],
     ) -> None:
@@ -84,7 +91,9 @@ class Loop:
         self._gradients = distributed.FlatGradients(model)
         self._plateau = Plateau(settings.plateau_factor)
         self._state = model.init_state(lanes)
+        self._began = 0.0  # progress before the first step: laying the data out takes time as well
         self._validations = 0
+        self._validated = 0  # tokens that each validation reads
         self._validating_s = 0.0
         self._without_gain = 0
         self._stop = False
@@ -102,7 +111,9 @@ class Loop:
                 facts = [self.clock.progress(self.step), wants_stop, wants_save, self._has_time_to_validate()]
                 progress, stop, save, may_validate = distributed.from_first(facts, self._device)
                 due = int(progress * self.settings.validations)
-                if due > self._validations and (may_validate or progress >= 1):
+                if self.step == 0 and progress < 1:
+                    self._began, self._validations = progress, due
+                if (due > self._validations or self._ends_epoch()) and (may_validate or progress >= 1):
                     self._validations = due
                     self._check(progress)
                 if progress >= 1 or self._is_hopeless() or stop:
@@ -119,7 +130,8 @@ class Loop:
     def _train_step(self, progress: float) -> None:
         settings = self.settings
         steps = _window_length(settings, self.step)
-        scale = {"plateau": self._plateau.scale, "constant": 1.0}.get(settings.schedule, one_cycle(progress))
+        cycle = one_cycle((progress - self._began) / (1 - self._began))
+        scale = {"plateau": self._plateau.scale, "constant": 1.0}.get(settings.schedule, cycle)
         rate = settings.learning_rate * scale * steps / settings.bptt
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -134,7 +146,7 @@ class Loop:
         objective = loss
         if settings.activation_penalty:
             objective = objective + settings.activation_penalty * hidden.output.float().square().mean()
-        if settings.slowness_penalty:
+        if settings.slowness_penalty and steps > 1:
             objective = objective + settings.slowness_penalty * hidden.raw.float().diff(dim=0).square().mean()
         self._gradients.attach()
         objective.backward()  # type: ignore[no-untyped-call]
@@ -163,12 +175,28 @@ class Loop:
             }
         )
 
+    def _ends_epoch(self) -> bool:
+        """Whether the plateau schedule has not yet seen how the last epoch ended."""
+        return self.settings.schedule == "plateau" and self._epoch > self._plateau.epoch
+
+    @property
+    def _epoch(self) -> int:
+        return self.tokens // self._batches.epoch_tokens
+
+    def _affordable(self, progress: float) -> int:
+        """How many tokens each validation can read: as many at the last as at the first, or they would not compare."""
+        if self.clock.minutes is None:
+            return _MOST_VALIDATED
+        expected = self.tokens * (1 - self._began) / max(progress - self._began, 1e-9)
+        return max(_LEAST_VALIDATED, min(int(_VALIDATED_SHARE * expected), _MOST_VALIDATED))
+
     def _has_time_to_validate(self) -> bool:
         """A run against the clock spends at most a tenth of it on validation; one of so many steps must not care."""
         return self.clock.minutes is None or self._validating_s <= 0.1 * self.clock.seconds()
 
     def _check(self, progress: float) -> None:
         began = self.clock.seconds()
+        self._validated = self._validated or self._affordable(progress)
         with self._average.in_place():
             self._validate_and_keep(progress)
         self._validating_s += self.clock.seconds() - began
@@ -176,8 +204,8 @@ class Loop:
             self._average.observe(self.history[-1]["valid_loss"])
 
     def _validate_and_keep(self, progress: float) -> None:
-        validation = self._validate()
-        self._plateau.observe(validation.loss, epoch=self.tokens // self._batches.epoch_tokens)
+        validation = self._validate(self._validated)
+        self._plateau.observe(validation.loss, epoch=self._epoch)
         self.history.append(
             {
                 "step": self.step,
@@ -272,7 +300,9 @@ class Loop:
             "seconds": self.clock.seconds(),
             "best": self.best,
             "history": self.history,
+            "began": self._began,
             "validations": self._validations,
+            "validated": self._validated,
             "validating_s": self._validating_s,
             "without_gain": self._without_gain,
             "plateau": [self._plateau.scale, self._plateau.best, self._plateau.bad, self._plateau.epoch],
@@ -309,7 +339,7 @@ class Loop:
         )
         self.clock.elapsed_s += facts["seconds"]
         self._validations, self._without_gain = facts["validations"], facts["without_gain"]
-        self._validating_s = facts["validating_s"]
+        self._began, self._validated, self._validating_s = facts["began"], facts["validated"], facts["validating_s"]
         plateau = self._plateau
         plateau.scale, plateau.best, plateau.bad, plateau.epoch = facts["plateau"]
         self._average.load_state(facts["average"], first)

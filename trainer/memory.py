@@ -29,6 +29,8 @@ _LEAST_GAIN = 1e-4  # nats a token: on a short text a decay towards nothing gain
 _CACHED = 1 << 15  # weights that are moved at once, so that five rows of them stay in a core's cache
 STATIC_SEGMENT = 256  # tokens read at once where nothing is learned; does not change the figures
 
+_CACHE_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+
 Ids = npt.NDArray[Any]
 
 
@@ -103,12 +105,17 @@ class Memory:
 
     def __init__(self, model: Any, tuning: Ids, *, cache: bool, dynamic: bool) -> None:
         self._model = model
-        self._cache = tune_cache(model, tuning) if cache else None
-        self._dynamic: DynamicSettings | None = None
+        self._kinds: dict[str, tuple[CacheSettings | None, DynamicSettings | None]] = {"static": (None, None)}
         self._statistics: GradientStatistics | None = None
+        if cache:
+            remembering = tune_cache(model, tuning)
+            self._kinds["cache"] = remembering, None
         if dynamic:
             self._statistics = GradientStatistics(model, tuning, segment=DynamicSettings().segment)
-            self._dynamic = tune_dynamic(model, tuning, self._statistics)
+            learning = tune_dynamic(model, tuning, self._statistics)
+            self._kinds["dynamic"] = None, learning
+            if cache:
+                self._kinds["cache_and_dynamic"] = tune_both(model, tuning, remembering, learning, self._statistics)
 
     def figures(self, ids: Ids, texts: Sequence[str], tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
         """Return the totals for each kind, over the raw `texts` that `ids` stand for; where one ends does not count."""
@@ -131,16 +138,13 @@ class Memory:
 
         The kinds: "static", "cache", "dynamic", "cache_and_dynamic".
         """
-        caches = [None] if self._cache is None else [None, self._cache]
-        dynamics = [None] if self._dynamic is None else [None, self._dynamic]
         results = {}
-        for dynamic in dynamics:
-            readings = _nats_by_cache(self._model, ids, caches, dynamic, self._statistics)
-            for cache, nats in zip(caches, readings, strict=True):
-                parts = {"cache": cache, "dynamic": dynamic}
-                name = "_and_".join(part for part, settings in parts.items() if settings is not None) or "static"
-                settings = [asdict(settings) for settings in parts.values() if settings is not None]
-                results[name] = nats, {key: value for part in settings for key, value in part.items()}
+        for dynamic in dict.fromkeys(dynamic for _, dynamic in self._kinds.values()):
+            caches = {name: cache for name, (cache, beside) in self._kinds.items() if beside == dynamic}
+            readings = _nats_by_cache(self._model, ids, list(caches.values()), dynamic, self._statistics)
+            for (name, cache), nats in zip(caches.items(), readings, strict=True):
+                parts = [asdict(settings) for settings in (cache, dynamic) if settings is not None]
+                results[name] = nats, {key: value for part in parts for key, value in part.items()}
         return results
 
 
@@ -174,7 +178,7 @@ def tune_cache(model: Any, ids: Ids, *, windows: Sequence[int] = (500, 2000, 500
         for flatness in (1 * scale, 2 * scale, 4 * scale, 8 * scale, 16 * scale):
             settings = CacheSettings(window=window, flatness=flatness)
             shares = _shares_of_cache(settings, outputs, targets)
-            for share in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
+            for share in _CACHE_SHARES:
                 nats = float(_mixture(losses, shares, share).sum())
                 if nats < lowest:
                     best, lowest = replace(settings, share=share), nats
@@ -199,6 +203,21 @@ def tune_dynamic(
     for name, factor in (("learning_rate", 2.0), ("decay", 4.0), ("learning_rate", math.sqrt(2))):
         best = _climb(best, name, factor, nats)
     return best
+
+
+def tune_both(
+    model: Any, ids: Ids, cache: CacheSettings, dynamic: DynamicSettings, statistics: GradientStatistics
+) -> tuple[CacheSettings, DynamicSettings]:
+    """Choose share and learning rate once more for a cache of a model that learns: its hidden states drift with it."""
+    caches = [replace(cache, share=share) for share in _CACHE_SHARES]
+    best, lowest = (caches[0], dynamic), math.inf
+    while True:
+        totals = [float(nats.sum()) for nats in _nats_by_cache(model, ids, caches, dynamic, statistics)]
+        number = int(np.nanargmin(totals))
+        if not totals[number] < lowest:
+            return best
+        best, lowest = (caches[number], dynamic), totals[number]
+        dynamic = replace(dynamic, learning_rate=dynamic.learning_rate / 2)
 
 
 def _climb(

@@ -127,15 +127,21 @@ def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float
 
 
 def measure_flops(
-    device: torch.device, *, bfloat16: bool, processes: int = 1, now: Callable[[], float] = time.perf_counter
+    architecture: str,
+    device: torch.device,
+    *,
+    bfloat16: bool,
+    processes: int = 1,
+    now: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Train a middling network for about two seconds: floating-point operations a second, over all processes."""
+    """Train a middling network for about two seconds: floating-point operations a second, over all processes.
+
+    Counted as those of a tied LSTM of the same sizes, as a plan counts them, whatever the architecture does beside.
+    """
     state = torch.get_rng_state()
-    model = build_model(
-        "awd_lstm", {"vocab_size": 4096, "document_id": 1, "embedding_size": 384, "hidden_size": 640, "layers": 2}
-    )
+    sizes = {"vocab_size": 4096, "embedding_size": 384, "hidden_size": 640, "layers": 2}
+    model = build_model(architecture, sizes | {"document_id": 1})
     model.to(device)
-    weights = sum(parameter.numel() for parameter in model.parameters())
     ids = torch.randint(2, 4096, (32, 64), device=device)
     done, spent = 0, 0.0
     while spent < 2.0:
@@ -152,7 +158,7 @@ def measure_flops(
         else:
             spent = 1e-9
     torch.set_rng_state(state)
-    return float(processes * 6 * weights * done / spent)
+    return float(processes * 6 * _weights(**sizes) * done / spent)
 
 
 def _weights(vocab_size: int, embedding_size: int, hidden_size: int, layers: int) -> int:

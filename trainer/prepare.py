@@ -45,6 +45,7 @@ def prepare(
 ) -> None:
     """Learn the vocabulary, from training text only, unless one is given, and encode everything."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _BOOKS).unlink(missing_ok=True)  # until all of it is there again
     if tokenizer is None:
         texts = _to_learn_from(split.train, pretrain, kind)
         tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, kind=kind, min_count=min_count)

@@ -5,6 +5,7 @@ from them, each with its numbers, so that no sentence can outlive its table.
 """
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import jinja2
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from .floors import CLOSED
 
 Json = dict[str, Any]
 
@@ -85,8 +88,7 @@ def write_report(title: str, results: Json, folder: Path) -> list[Path]:
 
 def quality_table(results: Json) -> list[list[str]]:
     """Return head and rows of how well each run predicts; the best on the test text first, those to come last."""
-    is_closed = any("oov_rate" in run.get("scores", {}).get("test", {}) for run in results["runs"])
-    return _table(_ranked(results), _QUALITY + (_CLOSED if is_closed else ()))
+    return _table(_ranked(results), _QUALITY + (_CLOSED if any(map(_is_closed, results["runs"])) else ()))
 
 
 def cost_table(results: Json) -> list[list[str]]:
@@ -124,10 +126,16 @@ def _table(runs: Sequence[Json], columns: _Columns) -> list[list[str]]:
 
 
 def _ranked(results: Json) -> list[Json]:
-    def rank(run: Json) -> float:
-        return float(run["scores"]["test"]["bits_per_byte"]) if "scores" in run else float("inf")
+    """Best first; closed vocabularies after the others, with which they do not compare; last what was not measured."""
+
+    def rank(run: Json) -> tuple[bool, float]:
+        return (_is_closed(run), float(run["scores"]["test"]["bits_per_byte"])) if "scores" in run else (True, math.inf)
 
     return sorted(results["runs"], key=rank)
+
+
+def _is_closed(run: Json) -> bool:
+    return "oov_rate" in run.get("scores", {}).get("test", {})
 
 
 def floors_table(results: Json) -> list[list[str]]:
@@ -251,7 +259,8 @@ def _colour(results: Json, name: str) -> str:
 def _better_floors(best: Json, floors: Json) -> list[str]:
     """Name the simple methods that no run has beaten."""
     lowest = best["scores"]["test"]["bits_per_byte"]
-    better = {name: floor["bits_per_byte"] for name, floor in floors.get("test", {}).items()}
+    figures = floors.get("test", {}).items()
+    better = {name: floor["bits_per_byte"] for name, floor in figures if name.endswith(CLOSED) == _is_closed(best)}
     named = [f"{name} ({bits:.3f})" for name, bits in better.items() if bits < lowest]
     return [f"Simple methods predict them better still: {', '.join(named)}."] if named else []
 
@@ -274,11 +283,16 @@ def _ranking(ranked: Sequence[Json]) -> str:
         f"{best['name']} predicts the test books best: {best['scores']['test']['bits_per_byte']:.3f} bits a byte, "
         f"{_perplexity(best['scores']['test'])} word perplexity"
     )
+    alike = [run for run in ranked[1:] if _is_closed(run) == _is_closed(best)]
     others = [
         f"{best['scores']['test']['word_perplexity'] / run['scores']['test']['word_perplexity']:.2f} of {run['name']}'s"
-        for run in ranked[1:]
+        for run in alike
     ]
-    return f"{sentence}{'; that is ' + ', '.join(others) if others else ''}."
+    apart = [run["name"] for run in ranked if _is_closed(run) != _is_closed(best)]
+    note = (
+        f" Not compared, because a closed vocabulary leaves out what is hardest: {', '.join(apart)}." if apart else ""
+    )
+    return f"{sentence}{'; that is ' + ', '.join(others) if others else ''}.{note}"
 
 
 def _fitting(run: Json) -> str:

@@ -45,13 +45,14 @@ class Sample:
 
 
 def cut_passages(texts: Iterable[str], *, prompt_words: int, words: int, count: int) -> list[Passage]:
-    """Cut held-out texts into prompts and continuations. Raises CorpusError where they are too short for any."""
+    """Cut held-out texts into prompts and continuations. Raises CorpusError where they are too short for two."""
     passages = []
     for sample in cut_samples(texts, prompt_words + words, count):
         prompt = first_words(sample, prompt_words)
         passages.append(Passage(prompt=prompt, continuation=sample[len(prompt) :]))
-    if not passages:
-        raise CorpusError(f"expected held-out text of at least {prompt_words + words} words, got less")
+    if len(passages) < 2:  # no one knows how alike one is
+        size = prompt_words + words
+        raise CorpusError(f"expected held-out text for at least 2 passages of {size} words, got {len(passages)}")
     return passages
 
 

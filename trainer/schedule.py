@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-_TRAINING_SHARE = 0.95  # of the minutes; the rest is for starting Python and for the last measurement
+_TRAINING_SHARE = 0.95  # of the minutes; the rest is for starting Python and for the last measurement ...
+_MEASURED_BY = 0.99  # ... which must be over by then
 
 
 @dataclass
@@ -30,6 +31,10 @@ class Clock:
     def seconds(self) -> float:
         """Time spent on this run so far, over all its processes."""
         return self.elapsed_s + self.now() - self._started
+
+    def seconds_left(self) -> float:
+        """Time that the last measurement may take; infinite for a run of so many steps."""
+        return math.inf if self.minutes is None else 60 * _MEASURED_BY * self.minutes - self.seconds()
 
     def progress(self, step: int) -> float:
         """How much of the run is over, 0 to 1."""

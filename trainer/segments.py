@@ -1,8 +1,8 @@
 """What the lanes of a batch read: segments of books, each from a fresh state.
 
-A segment begins where a paragraph begins, with `document_id`, exactly as a prompt does; with segments of a hundred
-windows the state of about one lane in a hundred is fresh at every window (Melis et al. 2020 reset as many at random).
-The end of a book is predicted, the end of a segment inside a book is not.
+A segment begins where a paragraph begins, if it can, with `document_id`, exactly as a prompt does; with segments of a
+hundred windows the state of about one lane in a hundred is fresh at every window (Melis et al. 2020 reset as many at
+random). The end of a book is predicted, the end of a segment inside a book is not.
 """
 
 from dataclasses import dataclass, field
@@ -22,16 +22,21 @@ class Segment:
     end: int
 
 
-def cut_segments(ids: Ids, *, document_id: int, paragraph_id: int, length: int) -> list[Segment]:
-    """Cut books into segments of about `length` tokens that begin at paragraphs."""
+def cut_segments(ids: Ids, *, document_id: int, paragraph_id: int, line_id: int, length: int) -> list[Segment]:
+    """Cut books into segments of about `length` tokens: at paragraphs, at lines where none is near, else anywhere."""
     borders = find_id(ids, document_id)
     segments: list[Segment] = []
     for border, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
         start = border + 1
-        paragraphs = start + find_id(ids[start:end], paragraph_id) + 1
+        places = [start + find_id(ids[start:end], id) + 1 for id in (paragraph_id, line_id)]
         while start < end:
-            later = paragraphs[np.searchsorted(paragraphs, start + length) :]
-            stop = int(later[0]) if len(later) and end - later[0] > length // 4 else end + 1
+            stop = start + length
+            for after in places:
+                later = after[np.searchsorted(after, stop) :]
+                if len(later) and later[0] <= stop + length // 2:
+                    stop = int(later[0])
+                    break
+            stop = stop if end - stop > length // 4 else end + 1
             segments.append(Segment(start=start, end=stop))
             start = stop
     return segments

@@ -1,5 +1,6 @@
 """Training, validation and test text: named, by whole files, or contiguous."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,15 +23,20 @@ class Split:
 
 def split_named(train: Path, valid: Path, test: Path | None) -> Split:
     """Take validation and test text from files or folders of their own."""
-    named = {path.resolve() for path in (valid, test) if path is not None}
-    documents = [
-        document
-        for document in read_documents(train)
-        if named.isdisjoint({document.path.resolve(), *document.path.resolve().parents})
-    ]
+    documents = leave_out(read_documents(train), [path for path in (valid, test) if path is not None])
     if not documents:
         raise CorpusError(f"expected training text in {train} beside the validation and test files, found none")
     return Split(train=documents, valid=read_documents(valid), test=read_documents(test) if test else [])
+
+
+def leave_out(documents: list[Document], paths: Iterable[Path]) -> list[Document]:
+    """Return the documents that are none of these files and in none of these folders."""
+    named = {path.resolve() for path in paths}
+    return [
+        document
+        for document in documents
+        if named.isdisjoint({document.path.resolve(), *document.path.resolve().parents})
+    ]
 
 
 def split_files(documents: list[Document], shares: tuple[float, float, float]) -> Split:

@@ -151,15 +151,20 @@ def self_bleu(texts: Sequence[Sequence[str]], order: int = 4) -> float:
 
 
 def cut_samples(texts: Iterable[str], words: int, count: int) -> list[str]:
-    """Cut human texts into at most `count` samples of `words` words, evenly spread, each from a paragraph's start."""
+    """Cut human texts into at most `count` samples of `words` words, evenly spread, each from a line's start.
+
+    From a paragraph's, where paragraphs are set off by empty lines.
+    """
     samples = []
     for text in texts:
-        paragraphs, sample, length = text.split("\n\n"), [], 0
-        for paragraph in paragraphs:
+        border = "\n\n" if text.count("\n\n") * words > len(text.split()) else "\n"
+        sample: list[str] = []
+        length = 0
+        for paragraph in text.split(border):
             sample.append(paragraph)
             length += len(paragraph.split())
             if length >= words:
-                samples.append(first_words("\n\n".join(sample), words))
+                samples.append(first_words(border.join(sample), words))
                 sample, length = [], 0
     step = max(1.0, len(samples) / count)
     return [samples[int(number * step)] for number in range(min(count, len(samples)))]

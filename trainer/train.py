@@ -3,6 +3,8 @@
 import argparse
 import json
 import logging
+import math
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 
 from core.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
-from core.errors import CorpusError
+from core.errors import ConfigError, CorpusError
 from core.models import build_model
 from core.novelty import NoveltyIndex
 
@@ -26,15 +28,19 @@ from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
 from .schedule import CLOCKS, Clock
-from .split import Split, split_contiguous, split_files, split_named
+from .split import Split, leave_out, split_contiguous, split_files, split_named
 from .start import SIZES, choose_start, lineage, load_start
 from .tokens import count_ids
 from .validate import Validation, validate
 
 log = logging.getLogger(__name__)
 
-_LEARNING_RATE = 5e-3  # at its peak
+_LEARNING_RATE, _TRANSFORMER_LEARNING_RATE = 5e-3, 1e-3  # at its peak
 _LATER_LEARNING_RATE = 5e-4  # of a model that has learned before
+_MAY_CHANGE = {  # when a run is resumed: how long it goes on, where, and what it shows
+    *("resume", "minutes", "clock", "steps", "stop_at_step", "patience", "validations"),
+    *("device", "bfloat16", "name", "save_bfloat16", "tensorboard", "quiet", "command_line", "out"),
+}
 
 
 def train(args: argparse.Namespace) -> int:
@@ -54,8 +60,11 @@ def train(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> int:
     out = Path(args.out)
     is_first = distributed.rank() == 0
-    if is_first and not (args.resume and is_prepared(out / "data")):
-        _lay_out(args, out, device)
+    if is_first:
+        if args.resume and is_prepared(out / "data"):
+            _refuse_other_options(args, out)
+        else:
+            _lay_out(args, out, device)
     distributed.barrier()
     data, plan = open_data(out / "data"), Plan(**json.loads((out / "plan.json").read_text(encoding="utf-8")))
     if is_first:
@@ -69,7 +78,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     finally:
         progress.close()
     if finished:
-        _conclude(args, out, data, device)
+        _conclude(args, out, data, loop, device)
     if is_first:
         print(f"{'finished' if finished else 'interrupted, go on with --resume'}: {out / 'checkpoint'}")
     return 0 if finished else 1
@@ -78,7 +87,8 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
 def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     """Read and split the books, make the plan, learn the vocabulary and write the ids."""
     split = _split(args)
-    pretrain = read_documents(args.pretrain) if args.pretrain else []
+    held_out = [Path(path) for path in (args.valid, args.test) if path]
+    pretrain = leave_out(read_documents(args.pretrain), held_out) if args.pretrain else []
     start = choose_start(args, split.train)
     sizes = {size: getattr(args, size) if start is None else start.config.model[size] for size in SIZES}
     wishes = Wishes(**sizes, dropout=args.dropout, lanes=args.lanes, bptt=args.bptt)
@@ -87,7 +97,11 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     else:
         corpus_bytes = sum(document.size for document in split.train + pretrain)
         flops = measure_flops(
-            device, bfloat16=args.bfloat16, processes=distributed.world_size(), now=CLOCKS[args.clock]
+            args.architecture or "awd_lstm" if start is None else start.config.architecture,
+            device,
+            bfloat16=args.bfloat16,
+            processes=distributed.world_size(),
+            now=CLOCKS[args.clock],
         )
         plan = make_plan(
             wishes,
@@ -99,6 +113,9 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     if start is not None:
         plan = replace(plan, start=str(start.path))
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("resume", "resume.new", "resume.old"):  # of an earlier run: `--resume` must not take it for this one
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / "options.json").write_text(json.dumps(_deciding(args)) + "\n", encoding="utf-8")
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(
         out / "data",
@@ -109,6 +126,22 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         kind=args.tokenizer or "unigram",
         min_count=args.min_count,
     )
+
+
+def _deciding(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that make a run what it is."""
+    return {name: value for name, value in sorted(vars(args).items()) if name not in _MAY_CHANGE}
+
+
+def _refuse_other_options(args: argparse.Namespace, out: Path) -> None:
+    """Raise ConfigError where a run is to go on as what it did not begin as."""
+    path = out / "options.json"
+    if not path.exists():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), _deciding(args)
+    if odd := [name for name in now if before.get(name) != now[name]]:
+        changes = ", ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
+        raise ConfigError(f"{out} began with other options, so --resume cannot go on with these: {changes}")
 
 
 def _split(args: argparse.Namespace) -> Split:
@@ -126,7 +159,7 @@ def _shares(text: str) -> tuple[float, float, float]:
     except ValueError:
         raise CorpusError(f"--split must be three shares such as 70/15/15, got {text!r}") from None
     total = train + valid + test
-    if min(train, valid) <= 0 or test < 0:
+    if not (min(train, valid) > 0 and test >= 0 and total < math.inf):
         raise CorpusError(f"--split must give training and validation a share above 0, got {text!r}")
     return train / total, valid / total, test / total
 
@@ -150,9 +183,10 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         variable_bptt=args.variable_bptt,
         optimizer=args.optimizer,
         averaging=args.averaging,
-        learning_rate=args.learning_rate or (_LEARNING_RATE if start is None else _LATER_LEARNING_RATE),
+        learning_rate=args.learning_rate or _learning_rate(architecture, start),
         weight_decay=args.weight_decay,
         beta1=args.beta1,
+        beta2=args.beta2,
         clip=args.clip,
         activation_penalty=args.activation_penalty,
         slowness_penalty=args.slowness_penalty,
@@ -191,18 +225,30 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         Clock(steps=args.steps or plan.steps, minutes=None if args.steps else args.minutes, now=CLOCKS[args.clock]),
         lanes=batches.lanes // distributed.world_size(),
         folder=out / "resume",
-        validate=lambda: validate(model, data, "valid", bfloat16=args.bfloat16),
+        validate=lambda most: validate(model, data, "valid", most=most, bfloat16=args.bfloat16),
         on_best=on_best,
         report=progress,
     )
     return loop, progress
 
 
-def _conclude(args: argparse.Namespace, out: Path, data: Data, device: torch.device) -> None:
+def _learning_rate(architecture: str, start: Checkpoint | None) -> float:
+    if start is not None:
+        return _LATER_LEARNING_RATE
+    return _TRANSFORMER_LEARNING_RATE if architecture == "transformer" else _LEARNING_RATE
+
+
+def _conclude(args: argparse.Namespace, out: Path, data: Data, loop: Loop, device: torch.device) -> None:
     """Measure the best checkpoint on the whole held-out splits and say so in its config and its card."""
     best = load_checkpoint(out / "checkpoint")
     trained_tokens = best.config.training["tokens"]
-    measured = measure(best.model.to(device), data, trained_tokens=trained_tokens, bfloat16=args.bfloat16)
+    measured = measure(
+        best.model.to(device),
+        data,
+        trained_tokens=trained_tokens,
+        seconds_left=loop.clock.seconds_left,
+        bfloat16=args.bfloat16,
+    )
     if distributed.rank() > 0:
         return
     results = {part: asdict(validation) for part, validation in measured.items()}

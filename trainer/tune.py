@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from .presets import as_arguments, load_preset, read_experiment
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
+_POINTS = 25  # of a trial's time, at which it can be compared with others
 _SCHEMA = "fablewright_tune"
 _LOCK = 0x66775F74  # a number that only this means
 
@@ -110,8 +112,14 @@ def tune(args: argparse.Namespace) -> int:
     """Run the command: this worker's share of the trials, then the best preset so far."""
     search = read_search(Path(args.plan))
     search.out.mkdir(parents=True, exist_ok=True)
-    study = open_study(search)
-    study.optimize(lambda trial: _try(search, trial), n_trials=args.trials, catch=(CorpusError,))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the trial's process ends too
+    try:
+        study = open_study(search)
+        study.optimize(lambda trial: _try(search, trial), n_trials=args.trials, catch=(CorpusError,))
+    except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StoreError(f"the trials' database failed: {getattr(error, 'orig', None) or error}") from None
+    except ValueError as error:  # Optuna's, where a choice has other values than when the search began
+        raise ConfigError(f"{args.plan}: {error}; give the search another name to begin it again") from None
     finished = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     print(f"{len(study.trials)} trials, {len(finished)} of them to the end")
     if not finished:
@@ -160,7 +168,7 @@ def _try(search: Search, trial: optuna.Trial) -> float:
     folder = search.out / f"trial-{trial.number}"
     with _training(search, folder, chosen) as process:
         try:
-            history = _watch(trial, process, folder / "history.jsonl")
+            history = _watch(trial, process, folder / "history.jsonl", search.minutes)
         finally:
             process.terminate()
     errors = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
@@ -182,14 +190,20 @@ def _training(search: Search, folder: Path, chosen: Mapping[str, Any]) -> "subpr
         return subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
 
 
-def _watch(trial: optuna.Trial, process: "subprocess.Popen[bytes]", path: Path) -> list[dict[str, float]]:
+def _watch(
+    trial: optuna.Trial, process: "subprocess.Popen[bytes]", path: Path, minutes: float
+) -> list[dict[str, float]]:
     """Report validations as they come, until training ends or the pruner has seen enough."""
     history: list[dict[str, float]] = []
+    reported: set[int] = set()
     while True:
         is_over = process.poll() is not None
         points = _read_lines(path)
-        for step, point in enumerate(points[len(history) :], start=len(history)):
-            trial.report(point["valid_bits_per_byte"], step)
+        for point in points[len(history) :]:
+            step = round(_POINTS * point["seconds"] / (60 * minutes))  # trials are compared at the same time
+            if step not in reported:
+                trial.report(point["valid_bits_per_byte"], step)
+                reported.add(step)
             if not is_over and trial.should_prune():
                 raise optuna.TrialPruned
         history = points
@@ -211,7 +225,10 @@ def _storage(search: Search) -> optuna.storages.RDBStorage:
     In PostgreSQL the trials have a schema of their own: Optuna and our migrations would both call a table
     `alembic_version`, and each take the other's for its own.
     """
-    url = sa.make_url(os.environ.get("DATABASE_URL", "sqlite://"))
+    try:
+        url = sa.make_url(os.environ.get("DATABASE_URL") or "sqlite://")
+    except sa.exc.ArgumentError:
+        raise ConfigError("DATABASE_URL must be a URL such as postgresql://user@host/name") from None
     if url.get_backend_name() != "postgresql":
         with (search.out / "trials.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

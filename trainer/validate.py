@@ -1,6 +1,7 @@
 """The loss on a held-out split, quickly: many lanes side by side, each from a fresh state."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,13 @@ def validate(
     lanes: int = 64,
     bptt: int = 64,
     most: int | None = 100_000,
+    is_late: Callable[[], bool] = lambda: False,
     bfloat16: bool = True,
 ) -> Validation:
     """Cut the split into lanes, each from the zero state and `document_id`; processes share the lanes.
 
-    Of a long split only the beginning of each lane is read, `most` tokens in all; the figures are scaled to the whole.
+    Of a long split only the beginning of each lane is read, `most` tokens in all, or one window and what there is time
+    for; the figures are scaled to the whole.
     """
     ids, counts, document_id = data.ids[part], data.counts[part], data.tokenizer.document_id
     length = -(-(len(ids) - 1) // lanes)
@@ -65,6 +68,8 @@ def validate(
             output = hidden.output.flatten(0, 1)[kept]
             total[0] += cross_entropy(output, model.output_weight, model.output_bias, flat[kept]).double()
             total[1] += kept.sum()
+            if is_late():
+                break
     model.train(was_training)
     nats, tokens = distributed.sum_over_ranks(total).tolist()
     loss = nats / tokens

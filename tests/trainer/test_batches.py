@@ -4,17 +4,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from trainer.batches import Batches, Mixture, Single
 from trainer.segments import Ordered, Segment, Shuffled, cut_segments, order_by_likeness
 
-DOCUMENT, PARAGRAPH = 1, 2
+DOCUMENT, PARAGRAPH, LINE = 1, 2, 3
 #               0  1  2  3  4  5  6  7  8  9 10 11
 IDS = np.array([1, 5, 6, 2, 7, 8, 2, 9, 1, 5, 6, 1], np.uint32)
 
 
-def _cut(length: int) -> list[Segment]:
-    return cut_segments(IDS, document_id=DOCUMENT, paragraph_id=PARAGRAPH, length=length)
+def _cut(length: int, ids: NDArray[np.uint32] = IDS) -> list[Segment]:
+    return cut_segments(ids, document_id=DOCUMENT, paragraph_id=PARAGRAPH, line_id=LINE, length=length)
 
 
 def _batches(*, lanes: int = 2, seed: int = 0, segments: list[Segment] | None = None) -> Batches:
@@ -35,9 +36,14 @@ def test_long_segments_are_whole_books() -> None:
     assert _cut(100) == [Segment(start=1, end=9), Segment(start=9, end=12)]
 
 
-def test_a_book_without_paragraphs_is_one_segment() -> None:
-    ids = np.array([1, 5, 5, 5, 5, 1], np.uint32)
-    assert cut_segments(ids, document_id=1, paragraph_id=2, length=2) == [Segment(start=1, end=6)]
+def test_where_no_paragraph_is_near_a_segment_ends_with_a_line() -> None:
+    ids = np.array([1, 5, 5, 5, 5, 3, 5, 5, 5, 5, 5, 5, 2, 5, 1], np.uint32)
+    assert _cut(4, ids) == [Segment(start=1, end=6), Segment(start=6, end=10), Segment(start=10, end=15)]
+
+
+def test_a_book_of_one_line_is_cut_anywhere() -> None:
+    ids = np.array([1, *[5] * 11, 1], np.uint32)
+    assert _cut(4, ids) == [Segment(start=1, end=5), Segment(start=5, end=9), Segment(start=9, end=13)]
 
 
 def test_a_lane_reads_document_id_then_the_segment() -> None:

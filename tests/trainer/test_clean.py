@@ -125,3 +125,6 @@ def test_the_originals_are_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("A cat.")
     with pytest.raises(CorpusError, match="so that the originals stay as they are"):
         clean_folder(tmp_path, tmp_path / "clean", Cleaning())
+    with pytest.raises(CorpusError, match="so that the originals stay as they are"):
+        clean_folder(tmp_path / "a.txt", tmp_path, Cleaning())
+    assert (tmp_path / "a.txt").read_text() == "A cat."

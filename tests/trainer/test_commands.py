@@ -63,7 +63,7 @@ def test_eval_reports_memory_in_columns_of_its_own(
 ) -> None:
     for name in ("valid", "test"):
         (tmp_path / f"{name}.txt").write_text("The lantern sang to the goose. The goose sang to the lantern. " * 3)
-    options = ["--cache", "--dynamic", "--tune-on", str(tmp_path / "valid.txt"), "--tune-tokens", "60", "--json"]
+    options = ["--cache", "--dynamic", "--tune-on", str(tmp_path / "valid.txt"), "--tune-tokens", "100", "--json"]
     assert main(["eval", str(checkpoint), str(tmp_path / "test.txt"), *options]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["cache_and_dynamic"]["nats"] < report["nats"]

@@ -13,6 +13,7 @@ import pytest
 from core.errors import ConfigError
 from tests.tiny import TEXT
 from trainer.compare import collect, compare, read_plan
+from trainer.report import summary
 
 pytestmark = pytest.mark.timeout(600)  # each training is a process of its own
 
@@ -153,6 +154,47 @@ def test_the_figures_alone_give_the_report_again(plan_path: Path, out: Path, tmp
     assert "Trained, but not measured yet: small." in report
     assert "broken failed:" in report
     assert sum(path.stat().st_size for path in out.rglob("*.json")) < 50_000
+
+
+def test_results_of_another_plan_are_not_taken_for_those_of_this_one(
+    plan_path: Path, out: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "PLAN.toml"
+    changed.write_text(plan_path.read_text().replace("minutes = 1", "minutes = 2"))
+    with pytest.raises(ConfigError, match=r"small holds results of another plan: .*--minutes 1.0 .*--minutes 2.0"):
+        compare(Namespace(plan=changed, report_only=True, only=None))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "textbook"', 'name = "small"', "names of runs must differ"),
+        ("threads = 1", "threads = 1\nseeds = [1, 1]", "seeds must differ"),
+        (
+            "temperatures = [0.5, 1.0]",
+            "temperatures = [7.0]",
+            r"temperatures\.0: input should be less than or equal to 2",
+        ),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(
+    plan_path: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "PLAN.toml"
+    path.write_text(plan_path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        read_plan(path)
+
+
+def test_closed_vocabularies_are_not_ranked_with_open_ones() -> None:
+    def run(name: str, bits: float, **closed: float) -> dict[str, Any]:
+        return {"name": name, "scores": {"test": {"bits_per_byte": bits, "word_perplexity": 2.0**bits} | closed}}
+
+    results = {"runs": [run("words", 1.0, oov_rate=0.1), run("pieces", 2.0), run("bytes", 3.0)]}
+    first, *_ = summary(results)
+    assert first.startswith("pieces predicts the test books best: 2.000 bits a byte")
+    assert "0.50 of bytes's" in first
+    assert first.endswith("Not compared, because a closed vocabulary leaves out what is hardest: words.")
 
 
 def test_one_contender_can_be_run_alone(plan_path: Path, out: Path) -> None:

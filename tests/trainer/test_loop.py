@@ -1,6 +1,8 @@
 """What the loop keeps, whatever trains in it."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,26 @@ from trainer.loop import Loop, LoopSettings
 from trainer.schedule import Clock
 from trainer.segments import Segment, Shuffled
 from trainer.validate import Validation
+
+
+def _loop(folder: Path, clock: Clock, **given: Any) -> Loop:
+    ids = np.arange(2, 40, dtype=np.uint32)
+    segments = Shuffled([Segment(start=1, end=30)], np.random.default_rng(1))
+    sizes = {"vocab_size": 40, "document_id": 1, "embedding_size": 4, "hidden_size": 4, "layers": 1}
+    usual = {
+        "validate": lambda most: Validation(loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0),
+        "on_best": lambda validation: None,
+        "report": lambda facts: None,
+    }
+    return Loop(
+        build_model("awd_lstm", sizes),
+        Batches({"target": ids}, Single(segments), lanes=1, document_id=1),
+        LoopSettings(bptt=4, validations=3, learning_rate=1.0, bfloat16=False),
+        clock,
+        lanes=1,
+        folder=folder / "resume",
+        **usual | given,
+    )
 
 
 def test_a_checkpoint_that_could_not_be_written_does_not_keep_a_lesser_one_out(
@@ -26,23 +48,31 @@ def test_a_checkpoint_that_could_not_be_written_does_not_keep_a_lesser_one_out(
     def validate() -> Validation:
         return Validation(loss=next(losses), bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0)
 
-    ids = np.arange(2, 40, dtype=np.uint32)
-    batches = Batches(
-        {"target": ids}, Single(Shuffled([Segment(start=1, end=30)], np.random.default_rng(1))), lanes=1, document_id=1
-    )
-    loop = Loop(
-        build_model(
-            "awd_lstm", {"vocab_size": 40, "document_id": 1, "embedding_size": 4, "hidden_size": 4, "layers": 1}
-        ),
-        batches,
-        LoopSettings(bptt=4, validations=3, bfloat16=False),
-        Clock(steps=3),
-        lanes=1,
-        folder=tmp_path / "resume",
-        validate=validate,
-        on_best=keep,
-        report=lambda facts: None,
-    )
+    loop = _loop(tmp_path, Clock(steps=3), validate=lambda most: validate(), on_best=keep)
     assert loop.run()
     assert kept == [3.0, 2.0]
     assert "no space left on device" in caplog.text
+
+
+def test_the_rate_rises_from_nothing_however_long_the_data_took_to_lay_out(tmp_path: Path) -> None:
+    ticks = itertools.count()
+    rates: list[float] = []
+    clock = Clock(minutes=10, elapsed_s=300, now=lambda: next(ticks) / 10)
+    _loop(tmp_path, clock, report=lambda facts: rates.append(facts["lr"])).run()
+    assert rates[0] < 0.1
+    assert max(rates) > 0.9
+    assert rates[-1] < 0.01
+
+
+def test_validations_of_a_run_against_the_clock_all_read_as_much_as_it_can_afford(tmp_path: Path) -> None:
+    read: list[int] = []
+    usual = Validation(loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0)
+    ticks = itertools.count()
+
+    def validate(most: int) -> Validation:
+        read.append(most)
+        return usual
+
+    _loop(tmp_path, Clock(minutes=1, now=lambda: next(ticks) / 10), validate=validate).run()
+    _loop(tmp_path / "steps", Clock(steps=4), validate=validate).run()
+    assert read == [8192] * 3 + [100_000] * 3

@@ -85,7 +85,7 @@ def test_passages_are_prompt_and_continuation(tiny: Checkpoint) -> None:
 
 
 def test_text_that_is_too_short_for_a_passage_is_refused() -> None:
-    with pytest.raises(CorpusError, match="expected held-out text of at least 30 words, got less"):
+    with pytest.raises(CorpusError, match="expected held-out text for at least 2 passages of 30 words, got 0"):
         cut_passages(["One two three."], prompt_words=10, words=20, count=3)
 
 

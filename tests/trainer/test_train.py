@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -225,7 +226,7 @@ def test_a_bad_corpus_is_refused_in_one_line(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("split", ["70/15", "a/b/c", "0/50/50", "70/0/30"])
+@pytest.mark.parametrize("split", ["70/15", "a/b/c", "0/50/50", "70/0/30", "nan/15/15", "inf/15/15"])
 def test_a_bad_split_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str) -> None:
     assert _train(corpus, tmp_path / "run", "--split", split) == 2
     assert "--split must" in capsys.readouterr().err
@@ -240,7 +241,10 @@ def test_test_text_without_validation_text_is_refused(
 
 @pytest.mark.parametrize(
     "option",
-    ["--minutes=0", "--minutes=nan", "--steps=0", "--lanes=-1", "--dropout=1.5", "--learning-rate=x", "--seed=-1"],
+    [
+        *("--minutes=0", "--minutes=nan", "--minutes=inf", "--steps=0", "--lanes=-1", "--seed=-1"),
+        *("--dropout=1", "--weight-dropout=1", "--beta2=1", "--learning-rate=x"),
+    ],
 )
 def test_a_number_out_of_range_is_refused_by_name(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
@@ -250,6 +254,45 @@ def test_a_number_out_of_range_is_refused_by_name(
     name, value = option.split("=")
     assert f"argument {name}: expected a" in (shown := capsys.readouterr().err)
     assert f"got '{value}'" in shown
+
+
+def test_an_abbreviated_option_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Or `--pres course` would be taken for the preset, and mean nothing."""
+    with pytest.raises(SystemExit):
+        _train(corpus, tmp_path / "run", "--pres", "course")
+    assert "unrecognized arguments: --pres course" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_as_what_it_did_not_begin_as(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(corpus, tmp_path / "run", "--steps", "8", "--stop-at-step", "4") == 1
+    assert _train(corpus, tmp_path / "run", "--steps", "8", "--resume", "--weight-decay", "0.5") == 2
+    assert "weight_decay was 0.01 and is 0.5" in capsys.readouterr().err
+    assert _train(corpus, tmp_path / "run", "--steps", "8", "--resume") == 0
+
+
+def test_a_run_begun_anew_does_not_go_on_from_the_one_before(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _train(corpus, tmp_path / "run", "--steps", "8") == 0
+    with monkeypatch.context() as killed:
+        killed.setattr("trainer.loop.Loop.run", Mock(side_effect=MemoryError))
+        with pytest.raises(MemoryError):
+            _train(corpus, tmp_path / "run", "--steps", "8", "--seed", "2")
+    assert _train(corpus, tmp_path / "run", "--steps", "8", "--seed", "2", "--resume") == 0
+    assert _train(corpus, tmp_path / "whole", "--steps", "8", "--seed", "2") == 0
+    _assert_same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
+
+
+def test_held_out_text_is_not_pretrained_on(corpus: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    for name in ("a", "b", "c"):
+        (others / f"{name}.txt").write_text(TEXT)
+    held_out = ("--valid", str(others / "b.txt"), "--test", str(others / "c.txt"))
+    assert _train(corpus, tmp_path / "run", "--steps", "2", "--pretrain", str(others), *held_out) == 0
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["books"]["pretrain"] == ["a"]
 
 
 @pytest.mark.parametrize("device", ["warp-drive", "cuda:99"])

@@ -16,7 +16,7 @@ from core.errors import ConfigError
 from tests.tiny import TEXT
 from trainer.__main__ import main
 from trainer.presets import expand_preset
-from trainer.tune import _watch, open_study, preset_text, read_search, tune
+from trainer.tune import Search, _watch, open_study, preset_text, read_search, tune
 
 SEARCH = """
 name = "tiny-search"
@@ -51,11 +51,11 @@ def test_a_search_goes_on_and_writes_a_preset_that_train_takes(
     assert tune(Namespace(plan=plan, trials=1)) == 0
     study = open_study(read_search(plan))
     assert [trial.number for trial in study.trials] == [0, 1]
-    assert all(len(trial.intermediate_values) == 3 for trial in study.trials)
+    assert all(trial.intermediate_values for trial in study.trials)
     path = tmp_path / "out" / "tiny-search.toml"
     best = tomllib.loads(path.read_text())
     assert best["learning_rate"] == study.best_params["learning_rate"]
-    assert (best["vocab_size"], best["architecture"]) == (300, "awd_lstm")
+    assert (best["vocab_size"], best["from"]) == (300, "nothing")
     assert (
         main(expand_preset(["train", str(tmp_path / "book.txt"), "--preset", str(path), "--out", f"{tmp_path}/r"])) == 0
     )
@@ -94,6 +94,31 @@ def test_a_database_that_cannot_be_reached_is_one_line(
     assert "secret" not in error
 
 
+def test_a_url_of_no_database_is_one_line(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "the usual one")
+    assert main(["tune", str(plan)]) == 2
+    assert "DATABASE_URL must be a URL such as postgresql://" in capsys.readouterr().err
+
+
+def test_other_choices_need_another_search(
+    plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def suggest(search: Search, trial: optuna.Trial) -> float:
+        search.space["tokenizer"].suggest(trial, "tokenizer")
+        return 1.0
+
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setattr("trainer.tune._try", suggest)
+    read_search(plan).out.mkdir()
+    study = open_study(read_search(plan))
+    study.optimize(lambda trial: suggest(read_search(plan), trial), n_trials=1)
+    plan.write_text(plan.read_text().replace('["unigram", "bpe"]', '["char", "bpe"]'))
+    assert main(["tune", str(plan), "--trials", "1"]) == 2
+    assert "give the search another name to begin it again" in capsys.readouterr().err
+
+
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan.write_text(plan.read_text().replace('["unigram", "bpe"]', '["telepathy", "dowsing"]'))
     assert tune(Namespace(plan=plan, trials=2)) == 1
@@ -111,11 +136,11 @@ class _Running:
 
 def test_a_hopeless_trial_is_stopped_early(plan: Path, tmp_path: Path) -> None:
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=5.0))
-    points = [{"valid_bits_per_byte": 4.0}, {"valid_bits_per_byte": 6.0}]
+    points = [{"seconds": 10, "valid_bits_per_byte": 4.0}, {"seconds": 20, "valid_bits_per_byte": 6.0}]
     path = tmp_path / "history.jsonl"
     path.write_text("".join(json.dumps(point) + "\n" for point in points) + '{"valid_bits')
     with pytest.raises(optuna.TrialPruned):
-        _watch(study.ask(), _Running(), path)  # type: ignore[arg-type]
+        _watch(study.ask(), _Running(), path, 2.0)  # type: ignore[arg-type]
 
 
 def test_the_best_of_several_becomes_the_preset(plan: Path) -> None:
