@@ -139,8 +139,8 @@ def _refuse_other_options(args: argparse.Namespace, out: Path) -> None:
     if not path.exists():
         return
     before, now = json.loads(path.read_text(encoding="utf-8")), _deciding(args)
-    if odd := [name for name in now if before.get(name) != now[name]]:
-        changes = ", ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
+    if odd := [name for name in now if name in before and before[name] != now[name]]:
+        changes = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in odd)
         raise ConfigError(f"{out} began with other options, so --resume cannot go on with these: {changes}")
 
 
