@@ -120,6 +120,11 @@ class RemoteEngine:
             self._open.discard(progress)
             self._is_idle.set()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has joined the cluster, which replaces replicas that die."""
+        return self._handle is not None
+
     async def export_state(self, text: str) -> bytes:
         """Return the state of a story after `text`, as Engine.export_state does."""
         state: bytes = await self._handle.options(stream=False, method_name="export_state").remote(text)

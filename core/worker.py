@@ -9,6 +9,7 @@ The worker owns slots, decoder, sampler and state cache; the other side reaches 
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -343,10 +344,10 @@ class Worker:
             bundle, self._bundle = self._bundle, []
             self._deliver(bundle)
 
-    def _rest_s(self) -> float | None:
-        """How long nothing will be due; None means until woken."""
-        now = time.monotonic()
+    def _rest_s(self) -> float:
+        """How long nothing will be due, at most as long as a thread can wait: OverflowError would end this one."""
         due = [s.due_at for s in self._running if s.unread < UNREAD_TOKENS]
         if self._close_at is not None:
             due.append(self._close_at)
-        return max(min(due) - now, _SHORTEST_REST_S) if due else None
+        rest_s = min(due, default=math.inf) - time.monotonic()
+        return min(max(rest_s, _SHORTEST_REST_S), threading.TIMEOUT_MAX)

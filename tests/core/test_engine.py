@@ -329,6 +329,18 @@ async def test_a_paced_stream_is_written_at_its_pace(engine: AnyEngine, tiny: Ch
     assert text == plain(tiny, request(max_tokens=11))
 
 
+@pytest.mark.parametrize("rest_s", [1e10, math.inf])
+async def test_a_rest_longer_than_a_thread_can_wait_ends_when_something_comes(local: Engine, rest_s: float) -> None:
+    distant = local.generate(request(pace=0.01))
+    await first(distant, Text)
+    distant._stream.due_at += rest_s
+    _, end = await read(local.generate(request()))
+    assert end.reason == "length"
+    closing = asyncio.create_task(local.close(rest_s))
+    await distant.aclose()
+    await closing
+
+
 async def test_numbers_that_overflow_end_one_stream_with_an_error(local: Engine, tiny: Checkpoint) -> None:
     sound, broken = local.generate(request(pace=100)), local.generate(request(pace=100, max_tokens=4000))
     await first(broken, Text)
