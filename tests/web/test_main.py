@@ -220,6 +220,30 @@ async def test_a_new_server_takes_the_socket_and_no_request_and_no_word_is_lost(
             assert set(statuses) == {200}
 
 
+async def test_systemd_is_told_of_a_signal_and_of_a_successor_but_not_that_the_old_one_leaves(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd takes STOPPING=1 from any process for the whole service, and kills it when it goes on."""
+    address = str(installation / "notify.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
+        channel.bind(address)
+
+        async def told() -> str:
+            return (await asyncio.wait_for(asyncio.get_running_loop().sock_recv(channel, 100), 30)).decode()
+
+        async with served() as old:
+            assert await told() == f"READY=1\nMAINPID={old.process.pid}"
+            async with served("--replace") as new:
+                assert await old.ends() == 0
+                assert await told() == f"READY=1\nMAINPID={new.process.pid}"
+                with pytest.raises(BlockingIOError):
+                    channel.recv(100)
+                new.process.send_signal(signal.SIGTERM)
+                assert await told() == "STOPPING=1"
+                assert await new.ends() == 0
+
+
 async def test_a_socket_that_systemd_passes_is_used(installation: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed:
         url = f"http://127.0.0.1:{passed.getsockname()[1]}"
