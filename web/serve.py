@@ -93,11 +93,11 @@ def open_engines(config: Config) -> Engines:
 
 
 async def _drain(web: Web, sites: list[SockSite], engines: Engines) -> None:
-    log.info("leaving: streams_running=%d", sum(engine.snapshot().running for engine in engines.loaded()))
+    log.info("leaving: streams may finish for a while")
     web.drain()
     for site in sites:
         await site.stop()
-    await asyncio.gather(*(engine.close() for engine in engines.loaded()))
+    await engines.close()
     await web.streams_ended()
 
 

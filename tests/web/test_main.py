@@ -293,6 +293,23 @@ async def test_sighup_swaps_the_checkpoint_and_a_bad_one_changes_nothing(install
         assert mine.text == before.text
 
 
+async def test_a_server_told_to_stop_ends_streams_on_the_model_before_a_swap_too(
+    installation: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FABLEWRIGHT_ENGINE__SHUTDOWN_GRACE_S", "1")
+    async with served() as server, aiohttp.ClientSession() as client, client.ws_connect(f"{server.url}/ws") as socket:
+        desk = Desk(socket)
+        await desk.send("start", id="old", prompt="Once", max_tokens=600, pace=1)
+        shutil.copytree(checkpoints / "rough", installation / "checkpoints" / "another")
+        server.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(30):
+            while (await desk.write("new", max_tokens=1)).accepted["checkpoint"] != "another":
+                pass
+        server.process.send_signal(signal.SIGTERM)
+        assert (await desk.until_end("old"))[-1]["reason"] == "shutdown"
+        assert await server.ends() == 0
+
+
 async def test_a_run_of_the_trainer_is_served_and_a_better_one_takes_over_under_running_streams(
     installation: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
