@@ -1,12 +1,17 @@
 """The WebSocket, from outside: a really listening server and aiohttp's client. Each test runs on every backend."""
 
 import asyncio
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 from aiohttp import WSCloseCode, WSMsgType
 
+from core.engines import CheckpointSettings
+from core.novelty import NoveltyIndex
 from tests.fixtures.ray_cluster import on_every_backend
+from tests.tiny import TEXT
 from tests.web.conftest import Site, StartSite, Written, eventually, streams_open
 
 pytestmark = on_every_backend
@@ -39,6 +44,22 @@ async def test_the_counts_in_done_are_those_of_the_tokenizer(site: Site) -> None
     tokens = [token for message in written.messages for token in message.get("tokens", [])]
     assert written.end["prompt_tokens"] == len(tokenizer.encode("Once upon a time"))
     assert written.end["completion_tokens"] == (25 if written.end["reason"] == "length" else len(tokens) + 1)
+
+
+async def test_a_stream_is_told_what_the_model_it_began_on_copied_whatever_a_swap_has_taken_away(
+    site: Site, checkpoints: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoints / "tiny", tmp_path / "first" / "mine")
+    index = NoveltyIndex.build([TEXT])
+    index.save(tmp_path / "first" / "mine")
+    await site.engines.swap(CheckpointSettings(folders=(tmp_path / "first",)))
+    async with site.connect() as desk:
+        await desk.send("start", id="a", prompt="Once upon a time", max_tokens=40, pace=40, temperature=0)
+        assert (await desk.receive())["checkpoint"] == "mine"
+        await site.engines.swap(CheckpointSettings(folders=(checkpoints,), name="rough"))
+        written = Written(await desk.until_end("a"))
+    assert written.end["copied_share"] == round(index.copied_share(written.text), 4)
+    assert [engine.name for engine in site.engines.loaded()] == ["rough"]
 
 
 async def test_several_streams_on_one_socket_do_not_mix(site: Site) -> None:
