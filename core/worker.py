@@ -90,16 +90,14 @@ class Worker:
         self._tokens_per_s = 100.0  # of one stream at full speed, as lately seen
         self._queue_news_at = 0.0
         self.ready: Future[None] = Future()  # fails where `build` does
+        self.ended: Future[None] = Future()  # done when the thread leaves, whatever made it leave
         self._thread = threading.Thread(target=self._run, name=f"engine-{checkpoint}", daemon=True)
 
     def start(self) -> None:
         """Build the decoder, then run streams."""
+        for future in (self.ready, self.ended):
+            future.set_running_or_notify_cancel()  # whoever gives up waiting for it must not cancel it
         self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
 
     def submit(self, stream: Stream) -> None:
         """Take in a stream; its events follow."""
@@ -121,10 +119,6 @@ class Worker:
         self._close_at = time.monotonic() + grace_s
         self._wake.set()
 
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
-
     def _run(self) -> None:
         """Build in this thread too: every thread that runs a product keeps helpers of its own (OpenMP), and once they
         outnumber the cores they sleep between any two operations, which makes a step three times slower."""
@@ -136,8 +130,11 @@ class Worker:
             self.ready.set_exception(error)
             return
         self.ready.set_result(None)
-        with torch.inference_mode():
-            self._loop()
+        try:
+            with torch.inference_mode():
+                self._loop()
+        finally:
+            self.ended.set_result(None)
 
     def _loop(self) -> None:
         while True:

@@ -8,6 +8,7 @@ import gc
 import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -444,6 +445,29 @@ async def test_a_closing_engine_lets_streams_finish_that_wait_or_have_only_come(
     await asyncio.sleep(0)
     await engine.close(30.0)
     assert [end.reason for _, end in await asyncio.gather(*readers)] == ["length"] * 5
+
+
+async def test_a_closing_engine_takes_no_thread_that_others_need(local: Engine) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    running = local.generate(request(pace=10, max_tokens=600))
+    await first(running, Started)
+    closing = asyncio.create_task(local.close(math.inf))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await asyncio.to_thread(str)
+    assert not closing.done()
+    await running.aclose()
+    await closing
+
+
+async def test_whoever_gives_up_waiting_for_an_engine_to_close_ends_no_stream(local: Engine) -> None:
+    reading = asyncio.create_task(read(local.generate(request(pace=20))))
+    await asyncio.sleep(0.05)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(local.close(math.inf), 0.05)
+    _, end = await reading
+    assert end.reason == "length"
+    await local.close()
 
 
 async def test_a_prompt_that_is_still_being_encoded_ends_with_a_reason_too(local: Engine) -> None:

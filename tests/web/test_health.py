@@ -25,7 +25,7 @@ async def test_one_whose_engine_has_left_by_itself_is_neither_and_takes_no_text(
     worker = cast(Engine, await site.engines.get())._worker
     assert worker is not None
     worker.close(0)
-    await asyncio.to_thread(worker.join)
+    await asyncio.wrap_future(worker.ended)
     for path in ("/healthz", "/readyz"):
         assert (await site.get(path, 503))["problems"] == ["the engine of tiny has stopped"]
     async with site.connect() as desk:
