@@ -8,7 +8,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -20,6 +19,7 @@ from .engine import Engine, EngineSettings
 from .errors import CheckpointError, InputError
 from .remote import RemoteEngine
 from .requests import Limits
+from .threads import in_passing_thread
 
 log = logging.getLogger(__name__)
 
@@ -125,11 +125,9 @@ class Engines:
         found = _find(checkpoints.folders)
         if name not in found:
             raise InputError(f"checkpoint must be one of {', '.join(sorted(found))}, got {name!r}", "checkpoint")
-        path = found[name]
-        with ThreadPoolExecutor(1) as passing:  # ends with its OpenMP helpers, which would slow the engine: see Worker
-            checkpoint = await asyncio.get_running_loop().run_in_executor(passing, load_checkpoint, path)
+        checkpoint = await in_passing_thread(load_checkpoint, found[name])
         checkpoint = replace(checkpoint, name=name)  # not that of a run's folder "checkpoint"
-        log.info("checkpoint_loaded name=%s path=%s", name, path)
+        log.info("checkpoint_loaded name=%s path=%s", name, found[name])
         if self._settings.backend == "ray":
             return await RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap).__aenter__()
         return await Engine(checkpoint, self._settings, self._limits).__aenter__()

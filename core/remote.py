@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .engine import Engine, EngineSettings, EngineStats
 from .errors import BusyError, ClosedError, ConfigError, FablewrightError, GenerationError
 from .requests import Event, Finished, GenerationRequest, Limits, Queued, Started, Text
+from .threads import in_passing_thread
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Replica:
 
     async def __init__(self, checkpoint: Path, settings: EngineSettings, limits: Limits) -> None:  # type: ignore[misc]
         """Load the checkpoint from this machine's disk; Serve sends no work before that is done."""
-        loaded = await asyncio.to_thread(load_checkpoint, checkpoint)
+        loaded = await in_passing_thread(load_checkpoint, checkpoint)
         self._engine = await Engine(loaded, settings, limits).__aenter__()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from tests.tiny import TEXT
-from tests.web.conftest import Desk, Written
+from tests.web.conftest import Desk, Written, eventually
 from trainer import __main__ as trainer
 from web.__main__ import main
 
@@ -159,12 +160,12 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def served(*arguments: str) -> AsyncIterator[Process]:
+async def served(*arguments: str, torch_threads: int = 1) -> AsyncIterator[Process]:
     """Run `python -m web serve`; kill it in the end, if it still runs."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "web", "serve", *arguments),
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": str(torch_threads)},
     )
     try:
         assert process.stdout is not None
@@ -242,6 +243,22 @@ async def test_systemd_is_told_of_a_signal_and_of_a_successor_but_not_that_the_o
                 new.process.send_signal(signal.SIGTERM)
                 assert await told() == "STOPPING=1"
                 assert await new.ends() == 0
+
+
+async def test_scoring_prompts_leaves_no_threads_behind_that_would_slow_the_engine(installation: Path) -> None:
+    """Prompts long enough for PyTorch to share them out to several threads, in more requests at once than cores."""
+    async with served(torch_threads=4) as server, aiohttp.ClientSession() as client:
+        process = psutil.Process(server.process.pid)
+
+        async def score(prompt: str) -> None:
+            asked = {"model": "tiny", "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 0}
+            async with client.post(f"{server.url}/v1/completions", json=asked) as response:
+                assert response.status == 200
+
+        await score("Once upon a time")
+        before = process.num_threads()
+        await asyncio.gather(*(score("Once upon a time " * number) for number in range(20, 24)))
+        await eventually(lambda: process.num_threads() <= before)
 
 
 async def test_a_socket_that_systemd_passes_is_used(installation: Path) -> None:
