@@ -32,6 +32,7 @@ class Visitor:
     user_key: str | None
     client: str | None
     is_secure: bool
+    key_id: str | None = None
     new_cookie: str | None = None
 
 
@@ -52,6 +53,11 @@ class Visitors:
         request[VISITOR] = visitor
         return await handler(request)
 
+    async def recheck_key(self, request: Request) -> None:
+        """Raise RefusedError `invalid_api_key` where a socket's key has been revoked since its request came."""
+        if await self._key_id(request) != request[VISITOR].key_id:
+            raise _bad_key()
+
     async def _visitor(self, request: Request) -> Visitor:
         """Find out who asks; a browser not seen before gets a cookie."""
         address, is_secure = self._origin(request)
@@ -59,7 +65,7 @@ class Visitors:
         if key_id is not None:
             client = f"key {key_id}"
             user_key = self._store.opaque.key("api key", key_id)
-            return Visitor(address=address, user_key=user_key, client=client, is_secure=is_secure)
+            return Visitor(address=address, user_key=user_key, client=client, is_secure=is_secure, key_id=key_id)
         if self._settings.require_key and not request.path.startswith(_NEEDS_NO_KEY):
             if request.path in ("/", "/models"):
                 raise HTTPSeeOther("/signin")
@@ -88,7 +94,7 @@ class Visitors:
             return None
         found = await self._store.keys.find(key)
         if found is None and bearer:
-            raise RefusedError("invalid_api_key", "this API key is unknown or has been revoked")
+            raise _bad_key()
         return found.id if found else None
 
     def _origin(self, request: Request) -> tuple[str, bool]:
@@ -127,6 +133,10 @@ def set_cookie(response: StreamResponse, name: str, value: str, *, is_secure: bo
     cookie["secure"] = is_secure
     # response.set_cookie comes too late in on_response_prepare: the headers have been put together by then.
     response.headers.add("Set-Cookie", cookie.OutputString())
+
+
+def _bad_key() -> RefusedError:
+    return RefusedError("invalid_api_key", "this API key is unknown or has been revoked")
 
 
 def _wants_cookie(path: str) -> bool:

@@ -95,6 +95,23 @@ async def test_a_browser_signs_in_with_a_key_where_one_is_required(start_site: S
     await site.get("/healthz")
 
 
+@pytest.mark.parametrize("require_key", [True, False])
+@pytest.mark.parametrize("way", ["header", "cookie"])
+async def test_a_revoked_key_opens_no_stream_on_a_socket_that_it_opened_before(
+    start_site: StartSite, require_key: bool, way: str
+) -> None:
+    site = await start_site(require_key=require_key)
+    row, key = await site.store.keys.make("a friend")
+    headers = {"Authorization": f"Bearer {key}"} if way == "header" else {"Cookie": f"fablewright_key={key}"}
+    async with site.connect(headers=headers) as desk:
+        assert (await desk.write("a")).end["type"] == "done"
+        await desk.send("start", id="b", prompt="Once", max_tokens=20, pace=40, temperature=0)
+        await desk.receive()
+        await site.store.keys.revoke(row.id)
+        assert (await desk.write("c")).end["code"] == "invalid_api_key"
+        assert (await desk.until_end("b"))[-1]["type"] == "done"
+
+
 async def test_a_keys_data_is_the_keys_whatever_browser_it_comes_from(start_site: StartSite) -> None:
     site = await start_site(require_key=True)
     _, key = await site.store.keys.make("a friend")
