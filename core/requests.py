@@ -160,13 +160,26 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLogprob:
-    """One token as the model saw it, before any filter: natural logarithms, the likeliest alternatives first."""
+class Candidate:
+    """A token that might come next, and the natural logarithm of its probability before any filter.
+
+    Where it would leave a character unfinished, its text ends in U+FFFD. The story's end has neither text nor bytes.
+    """
 
     text: str
-    id: int
+    bytes: bytes
     logprob: float
-    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob(Candidate):
+    """The token that came, and the likeliest ones in its place, likeliest first.
+
+    Its text is what it adds: nothing where it leaves a character unfinished, the whole of one that it completes.
+    """
+
+    id: int
+    top: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

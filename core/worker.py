@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from .decoder import Decoder
+from .logprobs import describe
 from .neural_cache import WINDOW, NeuralCache
 from .requests import Event, FinishReason, Queued, TokenLogprob
 from .sampling import NOT_FINITE, Sampler, log_probabilities, restrict
@@ -283,9 +284,7 @@ class Worker:
 
     def _describe(self, stream: Stream, id: int, logits: torch.Tensor) -> TokenLogprob:
         logprob, top = log_probabilities(logits, id, stream.request.top_logprobs or 0)
-        start = 1 if stream.must_begin_with_space else 0  # the prompt has that space already
-        named = tuple((self._tokenizer.piece(other)[start:], value) for other, value in top)
-        return TokenLogprob(text=self._tokenizer.piece(id)[start:], id=id, logprob=logprob, top=named)
+        return describe(stream.writer.decoder, id, logprob, top, skips_space=stream.must_begin_with_space)
 
     def _finish(self, stream: Stream, reason: FinishReason, message: str | None = None) -> None:
         if stream.slot >= 0:

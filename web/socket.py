@@ -255,7 +255,7 @@ class _Listening:
 
 
 def _as_token(token: TokenLogprob) -> protocol.Token:
-    top = [protocol.Choice(text=text, logprob=logprob) for text, logprob in token.top]
+    top = [protocol.Choice(text=other.text, logprob=other.logprob) for other in token.top]
     return protocol.Token(text=token.text, logprob=token.logprob, top=top)
 
 

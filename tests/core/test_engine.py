@@ -5,6 +5,7 @@ import contextlib
 import copy
 import dataclasses
 import gc
+import itertools
 import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -113,7 +114,7 @@ async def test_a_space_at_the_prompts_end_belongs_to_the_first_word(
     assert not text.startswith(" ")
     first_token = texts[0].logprobs[0]
     assert text.startswith(first_token.text)
-    assert sum(math.exp(value) for _, value in first_token.top) <= 1.0001
+    assert sum(math.exp(other.logprob) for other in first_token.top) <= 1.0001
     assert isinstance(events[0], Started)
     assert events[0].prompt_tokens == len(tiny.tokenizer.encode(PROMPT))
 
@@ -210,9 +211,32 @@ async def test_log_probabilities_come_with_every_token(engine: AnyEngine) -> Non
     events = [event async for event in engine.generate(request(max_tokens=6, top_logprobs=2))]
     logprobs = [logprob for event in events if isinstance(event, Text) for logprob in event.logprobs]
     assert len(logprobs) == 6
-    assert all(x.logprob <= 0 and len(x.top) == 2 and x.top[0][1] >= x.top[1][1] for x in logprobs)
+    assert all(x.logprob <= 0 and len(x.top) == 2 and x.top[0].logprob >= x.top[1].logprob for x in logprobs)
     plain_text, _ = await read(engine.generate(request(max_tokens=6)))
     assert "".join(event.text for event in events if isinstance(event, Text)) == plain_text
+
+
+async def test_the_tokens_of_characters_of_several_bytes_join_to_the_text(tiny: Checkpoint) -> None:
+    """This model writes almost nothing but the two bytes of é, in any order."""
+    first, second = tiny.tokenizer.encode("é")
+    model = copy.deepcopy(tiny.model)
+    model.output_bias.data[[first, second]] = 20.0
+    model.output_bias.data[tiny.tokenizer.document_id] = 10.0
+    async with Engine(dataclasses.replace(tiny, model=model), SMALL) as engine:
+        events = [event async for event in engine.generate(request(top_logprobs=3, min_p=0.1, max_tokens=40))]
+    texts = [event for event in events if isinstance(event, Text)]
+    tokens = [token for event in texts for token in event.logprobs]
+    text = "".join(event.text for event in texts)
+    assert "é" in text
+    assert "".join(token.text for token in tokens) == text.removesuffix("\ufffd" * (tokens[-1].id == first))
+    assert b"".join(token.bytes for token in tokens).decode("utf-8", "replace") == text
+    assert {token.bytes for token in tokens} == {b"\xc3", b"\xa9"}
+    for before, token in itertools.pairwise(tokens):
+        chances = {other.bytes: other.text for other in token.top}
+        is_half_done = before.bytes == b"\xc3"
+        assert chances[b"\xa9"] == ("é" if is_half_done else "\ufffd")
+        assert chances[b"\xc3"] == ("\ufffd\ufffd" if is_half_done else "\ufffd")
+        assert chances[b""] == ""  # the end of the story
 
 
 async def test_a_full_engine_queues_then_refuses(engine: AnyEngine) -> None:
