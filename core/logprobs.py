@@ -1,5 +1,6 @@
 """A token and its alternatives as `TokenLogprob` tells of them: as text in its place, and as bytes."""
 
+import math
 from collections.abc import Iterable
 
 from .requests import Candidate, TokenLogprob
@@ -19,6 +20,7 @@ def describe(
     candidates = (
         Candidate(text=decoder.peek(other, is_last=True)[cut:], bytes=bytes_of(other)[cut:], logprob=value)
         for other, value in top
+        if value > -math.inf  # restricted to some tokens, the others cannot come
     )
     return TokenLogprob(
         text=decoder.peek(id)[cut:], bytes=bytes_of(id)[cut:], id=id, logprob=logprob, top=tuple(candidates)

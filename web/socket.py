@@ -194,6 +194,8 @@ class Socket:
             log.info("closing a connection that does not read: waited_s=%s", self._settings.send_timeout_s)
         except ConnectionError:
             pass  # the receiving side ends the same way
+        except Exception:
+            log.exception("cannot send, closing the connection")
         if request.transport is not None:
             request.transport.abort()
 

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from aiohttp import WSCloseCode, WSMsgType
 
+from core.checkpoint import CheckpointConfig, save_checkpoint
 from core.engines import CheckpointSettings
+from core.models import build_model
 from core.novelty import NoveltyIndex
+from core.tokenizer import Tokenizer
 from tests.fixtures.ray_cluster import on_every_backend
 from tests.tiny import TEXT
 from tests.web.conftest import Site, StartSite, Written, eventually, streams_open
+from web import protocol
 
 pytestmark = on_every_backend
 
@@ -128,6 +132,33 @@ async def test_a_closed_socket_frees_its_streams_at_once(site: Site) -> None:
             pass
         await eventually(lambda: streams_open(site) == 3)
     await eventually(lambda: streams_open(site) == 0)
+
+
+async def test_what_cannot_come_here_is_no_alternative(site: Site, tmp_path: Path) -> None:
+    """Of characters, a space alone can follow a prompt that ended in one: the others' logarithms are infinite."""
+    tokenizer = Tokenizer.train([TEXT], vocab_size=100, kind="char")
+    sizes = {"vocab_size": tokenizer.vocab_size, "document_id": tokenizer.document_id}
+    sizes |= {"embedding_size": 8, "hidden_size": 8, "layers": 1, "dropout": 0.0}
+    model, config = build_model("lstm", sizes), CheckpointConfig(architecture="lstm", model=sizes)
+    save_checkpoint(tmp_path / "models/letters", model=model, tokenizer=tokenizer, config=config, card="")
+    await site.engines.swap(CheckpointSettings(folders=(tmp_path / "models",)))
+    async with site.connect() as desk:
+        written = await desk.write(prompt="Once upon a ", max_tokens=5, logprobs=3)
+    assert written.end["type"] == "done"
+    tokens = [token for message in written.messages for token in message.get("tokens", [])]
+    assert tokens[0] == {"text": "", "logprob": 0.0, "top": [{"text": "", "logprob": 0.0}]}
+    assert [len(token["top"]) for token in tokens[1:]] == [3] * (len(tokens) - 1)
+
+
+async def test_a_fault_while_sending_is_logged_and_cuts_the_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(protocol, "encode", lambda message: 1 / 0)
+    async with site.connect() as desk:
+        await desk.send("start", id="a", prompt="Once", max_tokens=600, pace=2)
+        assert (await desk.socket.receive(timeout=30)).type in (WSMsgType.CLOSED, WSMsgType.ERROR)
+    await eventually(lambda: streams_open(site) == 0)
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_log_probabilities_come_with_their_alternatives(site: Site) -> None:
