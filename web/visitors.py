@@ -21,6 +21,7 @@ from .settings import WebSettings
 COOKIE = "fablewright"
 KEY_COOKIE = "fablewright_key"
 _COOKIE_LASTS_S = 400 * 24 * 3600  # the longest that browsers allow
+_BEHIND_A_PROXY = "behind a proxy that is not trusted"  # on this machine: whoever it is, not the machine's owner
 _NEEDS_NO_KEY = ("/healthz", "/readyz", "/metrics", "/sign", "/static/", "/favicon", "/shared/", "/api/shared/")
 
 
@@ -99,12 +100,12 @@ class Visitors:
 
     def _origin(self, request: Request) -> tuple[str, bool]:
         """Return the client's address and whether it came by https, believing only proxies we trust."""
-        address, is_secure = request.remote or "", request.secure
-        trusted = self._settings.proxy_networks
+        address, is_secure = _plain(request.remote or ""), request.secure
+        trusted, forwarded = self._settings.proxy_networks, request.headers.getall("X-Forwarded-For", [])
         if address not in trusted:
-            return address, is_secure
+            return _BEHIND_A_PROXY if forwarded and _client_of(address) is None else address, is_secure
         is_secure = is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
-        hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
+        hops = [_plain(hop.strip()) for hop in ",".join(forwarded).split(",")]
         for hop in reversed(hops):  # the last one not ours is the client; what stands before it, it may have made up
             if hop and hop not in trusted:
                 return hop, is_secure
@@ -141,6 +142,15 @@ def _bad_key() -> RefusedError:
 
 def _wants_cookie(path: str) -> bool:
     return path in ("/", "/ws") or (path.startswith("/api/") and not path.startswith("/api/shared/"))
+
+
+def _plain(address: str) -> str:
+    """Return an address as IPv4 where it is one: a socket for both kinds gives 203.0.113.5 as ::ffff:203.0.113.5."""
+    try:
+        mapped = ipaddress.IPv6Address(address).ipv4_mapped
+    except ValueError:
+        return address
+    return str(mapped or address)
 
 
 def _client_of(address: str) -> str | None:
