@@ -94,7 +94,7 @@ class Engine:
         Raises InputError where the request is over the limits, BusyError when the queue is full, ClosedError when the
         engine is shutting down; all at once, before anything is queued.
         """
-        if self._worker is None or self._is_closed:
+        if self._is_closed or not self.is_running:
             raise ClosedError("the engine is shutting down; please try again in a moment")
         self._limits.check(request)
         if len(self._open) >= self.settings.slots + self.settings.queue:
@@ -103,8 +103,8 @@ class Engine:
 
     @property
     def is_running(self) -> bool:
-        """Whether streams can still be written."""
-        return self._worker is not None and self._worker.is_alive and not self._is_closed
+        """Whether there is a worker to write: it leaves when the engine is closed, or by a fault of ours."""
+        return self._worker is not None and not self._worker.ended.done()
 
     async def export_state(self, text: str) -> bytes:
         """The state of a story after `text`, a few kilobytes, to go on from with `GenerationRequest.state`."""
@@ -136,8 +136,7 @@ class Engine:
             await asyncio.wait(self._encoding)  # or their streams would reach a worker that has left
         if self._worker is not None:
             self._worker.close(self.settings.shutdown_grace_s if grace_s is None else grace_s)
-            await asyncio.to_thread(self._worker.join)
-            await asyncio.sleep(0)  # the last bundle is delivered in the loop's next turn
+            await asyncio.wrap_future(self._worker.ended)  # comes after the last bundle, which has been delivered then
 
     def _make_worker(self) -> Worker:
         settings = self.settings

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -20,6 +19,7 @@ from .engine import Engine, EngineSettings
 from .errors import CheckpointError, InputError
 from .remote import RemoteEngine
 from .requests import Limits
+from .threads import in_passing_thread
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +54,19 @@ class Engines:
         self._default = checkpoints.name
         self._loading = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], AnyEngine] = {}  # engines that a swap replaced, as they close
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._retiring:
-            task.cancel()
         await asyncio.gather(*self._loads.values(), return_exceptions=True)
-        await asyncio.gather(*(engine.close() for engine in self._engines.values()))
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self.close()
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Close every engine, those that a swap replaced too. `grace_s` is what `Engine.close` takes."""
+        engines = [*self._engines.values(), *self._retiring.values()]
+        await asyncio.gather(*(engine.close(grace_s) for engine in engines), *self._retiring)
 
     def names(self) -> list[str]:
         """The checkpoints that can be asked for, in order. Looks on disk, so new ones appear by themselves."""
@@ -109,8 +111,8 @@ class Engines:
             self._checkpoints, self._default = checkpoints, name
         for engine in old:
             retiring = asyncio.create_task(engine.close(math.inf))
-            self._retiring.add(retiring)
-            retiring.add_done_callback(self._retiring.discard)
+            self._retiring[retiring] = engine
+            retiring.add_done_callback(self._retiring.pop)
         return fresh
 
     async def _load_once(self, name: str) -> None:
@@ -123,11 +125,9 @@ class Engines:
         found = _find(checkpoints.folders)
         if name not in found:
             raise InputError(f"checkpoint must be one of {', '.join(sorted(found))}, got {name!r}", "checkpoint")
-        path = found[name]
-        with ThreadPoolExecutor(1) as passing:  # ends with its OpenMP helpers, which would slow the engine: see Worker
-            checkpoint = await asyncio.get_running_loop().run_in_executor(passing, load_checkpoint, path)
+        checkpoint = await in_passing_thread(load_checkpoint, found[name])
         checkpoint = replace(checkpoint, name=name)  # not that of a run's folder "checkpoint"
-        log.info("checkpoint_loaded name=%s path=%s", name, path)
+        log.info("checkpoint_loaded name=%s path=%s", name, found[name])
         if self._settings.backend == "ray":
             return await RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap).__aenter__()
         return await Engine(checkpoint, self._settings, self._limits).__aenter__()

@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .engine import Engine, EngineSettings, EngineStats
 from .errors import BusyError, ClosedError, ConfigError, FablewrightError, GenerationError
 from .requests import Event, Finished, GenerationRequest, Limits, Queued, Started, Text
+from .threads import in_passing_thread
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Replica:
 
     async def __init__(self, checkpoint: Path, settings: EngineSettings, limits: Limits) -> None:  # type: ignore[misc]
         """Load the checkpoint from this machine's disk; Serve sends no work before that is done."""
-        loaded = await asyncio.to_thread(load_checkpoint, checkpoint)
+        loaded = await in_passing_thread(load_checkpoint, checkpoint)
         self._engine = await Engine(loaded, settings, limits).__aenter__()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
@@ -119,6 +120,11 @@ class RemoteEngine:
             self._tokens += len(progress.given) - len(request.given)
             self._open.discard(progress)
             self._is_idle.set()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has joined the cluster, which replaces replicas that die."""
+        return self._handle is not None
 
     async def export_state(self, text: str) -> bytes:
         """Return the state of a story after `text`, as Engine.export_state does."""

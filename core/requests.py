@@ -23,14 +23,16 @@ FinishReason = Literal["length", "stop", "end", "cancelled", "shutdown", "error"
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A closed interval, open on the left where `low_is_open`."""
+    """A closed interval, open on the left where `low_is_open`; with `or_zero` 0 is in it too, and means off."""
 
     low: float
     high: float
     low_is_open: bool = False
+    or_zero: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.low_is_open else self.low <= value) and value <= self.high
+        is_high_enough = self.low < value if self.low_is_open else self.low <= value
+        return (is_high_enough and value <= self.high) or (self.or_zero and value == 0)
 
     def __str__(self) -> str:
         return f"{'(' if self.low_is_open else '['}{self.low:g}, {self.high:g}]"
@@ -43,7 +45,7 @@ RANGES = {
     "min_p": Range(0, 1),
     "repetition_penalty": Range(1, 2),
     "cache_strength": Range(0, 1),
-    "pace": Range(0, 1000),
+    "pace": Range(0.01, 1000, or_zero=True),
 }
 
 
@@ -158,13 +160,26 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLogprob:
-    """One token as the model saw it, before any filter: natural logarithms, the likeliest alternatives first."""
+class Candidate:
+    """A token that might come next, and the natural logarithm of its probability before any filter.
+
+    Where it would leave a character unfinished, its text ends in U+FFFD. The story's end has neither text nor bytes.
+    """
 
     text: str
-    id: int
+    bytes: bytes
     logprob: float
-    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob(Candidate):
+    """The token that came, and the likeliest ones in its place, likeliest first.
+
+    Its text is what it adds: nothing where it leaves a character unfinished, the whole of one that it completes.
+    """
+
+    id: int
+    top: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +212,8 @@ def _check_range(name: str, value: object, *, whole: bool = False) -> None:
     expected = RANGES[name]
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value not in expected:  # type: ignore[arg-type,operator]
-        raise InputError(f"{name} must be {'a whole number ' if whole else ''}in {expected}, got {value!r}", name)
+        kind = "a whole number " if whole else "0 or " if expected.or_zero else ""
+        raise InputError(f"{name} must be {kind}in {expected}, got {value!r}", name)
 
 
 def _check_whole(name: str, value: object, low: int, high: int | None) -> None:

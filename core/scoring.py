@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 
 from .checkpoint import Checkpoint
+from .logprobs import describe
 from .requests import TokenLogprob
 from .tokenizer import IncrementalDecoder
 
@@ -29,12 +30,6 @@ def score(checkpoint: Checkpoint, text: str, *, top: int) -> list[TokenLogprob]:
         likeliest = logprobs.topk(top)
         for row, id in enumerate(ids[start + 1 : end + 1]):
             pairs = zip(likeliest.indices[row].tolist(), likeliest.values[row].tolist(), strict=True)
-            scored.append(
-                TokenLogprob(
-                    text=decoder.push(id),
-                    id=id,
-                    logprob=float(logprobs[row, id]),
-                    top=tuple((tokenizer.decode([other]), logprob) for other, logprob in pairs),
-                )
-            )
+            scored.append(describe(decoder, id, float(logprobs[row, id]), pairs))
+            decoder.push(id)
     return scored

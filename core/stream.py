@@ -27,7 +27,7 @@ class TextWriter:
     """Turns ids into text that may be shown: whole characters, and never any part of a stop string."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
-        self._decoder = IncrementalDecoder(tokenizer)
+        self.decoder = IncrementalDecoder(tokenizer)
         self.stops = stops
         self._held = ""
         self.is_stopped = False
@@ -35,7 +35,7 @@ class TextWriter:
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that may be shown now that these ids have come."""
-        text = self._decoder.push_all(ids)
+        text = self.decoder.push_all(ids)
         if self.skips_space and text:
             text, self.skips_space = text[1:], False
         return self._release(text) if self.stops else text
@@ -44,7 +44,7 @@ class TextWriter:
         """What is left to show at the end, when nothing can complete a stop string any more."""
         if self.is_stopped:
             return ""
-        text = self._release(self._decoder.flush()) if self.stops else self._decoder.flush()
+        text = self._release(self.decoder.flush()) if self.stops else self.decoder.flush()
         text, self._held = text + self._held, ""
         return text
 
@@ -153,10 +153,10 @@ class Stream:
         self._tokens_pending += 1
         if logprob is not None:
             self._logprobs.append(logprob)
-        if self.writer.stops:
+        if self.writer.stops or logprob is not None:  # a token is described as what it adds to the text so far
             self._write()
-            if self.writer.is_stopped:
-                return "stop"
+        if self.writer.is_stopped:
+            return "stop"
         return "length" if self.generated >= self.request.sampling.max_tokens else None
 
     def _write(self) -> None:

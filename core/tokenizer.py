@@ -218,16 +218,23 @@ class IncrementalDecoder:
     """Turns a stream of ids into text, holding back the bytes of an unfinished character."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id: int) -> str:
         """The text that this id completes; "" while a character is unfinished."""
-        return self._decoder.decode(self._tokenizer.piece_bytes(id))
+        return self._decoder.decode(self.tokenizer.piece_bytes(id))
 
     def push_all(self, ids: Iterable[int]) -> str:
         """The text that these ids complete."""
-        return self._decoder.decode(b"".join(map(self._tokenizer.piece_bytes, ids)))
+        return self._decoder.decode(b"".join(map(self.tokenizer.piece_bytes, ids)))
+
+    def peek(self, id: int, *, is_last: bool = False) -> str:
+        """The text that this id would complete; where it `is_last`, U+FFFD stands for an unfinished character."""
+        if id == self.tokenizer.document_id:
+            return ""
+        unfinished, _ = self._decoder.getstate()
+        return codecs.utf_8_decode(unfinished + self.tokenizer.piece_bytes(id), "replace", is_last)[0]
 
     def flush(self) -> str:
         """What is left at the end: U+FFFD for an unfinished character, else ""."""

@@ -9,6 +9,7 @@ The worker owns slots, decoder, sampler and state cache; the other side reaches 
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from .decoder import Decoder
+from .logprobs import describe
 from .neural_cache import WINDOW, NeuralCache
 from .requests import Event, FinishReason, Queued, TokenLogprob
 from .sampling import NOT_FINITE, Sampler, log_probabilities, restrict
@@ -89,16 +91,14 @@ class Worker:
         self._tokens_per_s = 100.0  # of one stream at full speed, as lately seen
         self._queue_news_at = 0.0
         self.ready: Future[None] = Future()  # fails where `build` does
+        self.ended: Future[None] = Future()  # done when the thread leaves, whatever made it leave
         self._thread = threading.Thread(target=self._run, name=f"engine-{checkpoint}", daemon=True)
 
     def start(self) -> None:
         """Build the decoder, then run streams."""
+        for future in (self.ready, self.ended):
+            future.set_running_or_notify_cancel()  # whoever gives up waiting for it must not cancel it
         self._thread.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
 
     def submit(self, stream: Stream) -> None:
         """Take in a stream; its events follow."""
@@ -120,10 +120,6 @@ class Worker:
         self._close_at = time.monotonic() + grace_s
         self._wake.set()
 
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
-
     def _run(self) -> None:
         """Build in this thread too: every thread that runs a product keeps helpers of its own (OpenMP), and once they
         outnumber the cores they sleep between any two operations, which makes a step three times slower."""
@@ -135,8 +131,11 @@ class Worker:
             self.ready.set_exception(error)
             return
         self.ready.set_result(None)
-        with torch.inference_mode():
-            self._loop()
+        try:
+            with torch.inference_mode():
+                self._loop()
+        finally:
+            self.ended.set_result(None)
 
     def _loop(self) -> None:
         while True:
@@ -285,9 +284,7 @@ class Worker:
 
     def _describe(self, stream: Stream, id: int, logits: torch.Tensor) -> TokenLogprob:
         logprob, top = log_probabilities(logits, id, stream.request.top_logprobs or 0)
-        start = 1 if stream.must_begin_with_space else 0  # the prompt has that space already
-        named = tuple((self._tokenizer.piece(other)[start:], value) for other, value in top)
-        return TokenLogprob(text=self._tokenizer.piece(id)[start:], id=id, logprob=logprob, top=named)
+        return describe(stream.writer.decoder, id, logprob, top, skips_space=stream.must_begin_with_space)
 
     def _finish(self, stream: Stream, reason: FinishReason, message: str | None = None) -> None:
         if stream.slot >= 0:
@@ -343,10 +340,10 @@ class Worker:
             bundle, self._bundle = self._bundle, []
             self._deliver(bundle)
 
-    def _rest_s(self) -> float | None:
-        """How long nothing will be due; None means until woken."""
-        now = time.monotonic()
+    def _rest_s(self) -> float:
+        """How long nothing will be due, at most as long as a thread can wait: OverflowError would end this one."""
         due = [s.due_at for s in self._running if s.unread < UNREAD_TOKENS]
         if self._close_at is not None:
             due.append(self._close_at)
-        return max(min(due) - now, _SHORTEST_REST_S) if due else None
+        rest_s = min(due, default=math.inf) - time.monotonic()
+        return min(max(rest_s, _SHORTEST_REST_S), threading.TIMEOUT_MAX)

@@ -32,7 +32,7 @@ from .signin import SignIn
 from .socket import Socket
 from .static import StaticFiles
 from .stories import Stories
-from .streams import KeptStreams, Stream
+from .streams import KeptStreams, Opened, Stream
 from .visitors import VISITOR, Visitors, send_new_cookie
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class Web:
         self._sockets: set[Socket] = set()
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._store = store
+        self._visitors = Visitors(settings, store)
         self.app = self._build()
 
     def _build(self) -> Application:
@@ -76,7 +77,7 @@ class Web:
             middlewares=[
                 self.metrics.time_requests,
                 show_problems,
-                Visitors(self.settings, self._store).recognise,
+                self._visitors.recognise,
                 same_origin_only(self.settings.allowed_origins),
                 self.limits.spend_on_changes,
             ],
@@ -108,6 +109,10 @@ class Web:
         """Serve one WebSocket for as long as it is open."""
         visitor = request[VISITOR]
 
+        async def open_stream(wanted: Wanted) -> Opened:
+            await self._visitors.recheck_key(request)
+            return await self.generations.open(wanted)
+
         def begin(message: protocol.Start) -> Stream:
             self.limits.spend(visitor.client)
             wanted = Wanted(
@@ -119,7 +124,7 @@ class Web:
                 pace=message.pace,
                 top_logprobs=message.logprobs,
             )
-            stream = Stream(lambda: self.generations.open(wanted), resumable=message.resumable)
+            stream = Stream(lambda: open_stream(wanted), resumable=message.resumable)
             self._streams.add(stream)
             return stream
 

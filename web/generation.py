@@ -3,7 +3,6 @@
 The WebSocket and the HTTP interface share it; both only show the events.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -78,12 +77,8 @@ class Generations:
         )
         self.request_limits.check(request)
         events = self._events(wanted, request, checkpoint, keep_text=own.get("keep_text") is not False)
-
-        async def copied_share(text: str) -> float | None:
-            index = (await self.engines.get(checkpoint)).checkpoint.novelty
-            return None if index is None else round(await asyncio.to_thread(index.copied_share, text), 4)
-
-        return Opened(seed=request.sampling.seed, checkpoint=checkpoint, events=events, copied_share=copied_share)
+        novelty = (await self.engines.get(checkpoint)).checkpoint.novelty  # by the end, a swap may have taken it away
+        return Opened(seed=request.sampling.seed, checkpoint=checkpoint, events=events, novelty=novelty)
 
     def checkpoint_name(self, name: str | None) -> str:
         """Return a checkpoint's name, the default's for None. Raises RefusedError `unknown_checkpoint`."""

@@ -1,4 +1,4 @@
-"""/healthz: is the process alive and its model loaded. /readyz: may it be sent work; if not, why."""
+"""/healthz: is the process alive, its model loaded, its engine running. /readyz: may it be sent work; if not, why."""
 
 import asyncio
 import math
@@ -39,7 +39,7 @@ class HealthChecks:
         return [get("/healthz", self.alive), get("/readyz", self.ready)]
 
     async def alive(self, request: Request) -> Response:
-        """Answer 200 while the model is loaded."""
+        """Answer 200 while the model is loaded and can write."""
         return self._answer(self._engine_problems())
 
     async def ready(self, request: Request) -> Response:
@@ -54,7 +54,9 @@ class HealthChecks:
         return Response(text=health.model_dump_json(), status=503 if problems else 200, content_type="application/json")
 
     def _engine_problems(self) -> list[str]:
-        return [] if self._engines.loaded() else ["no checkpoint is loaded"]
+        if not (loaded := self._engines.loaded()):
+            return ["no checkpoint is loaded"]
+        return [f"the engine of {engine.name} has stopped" for engine in loaded if not engine.is_running]
 
     def _queue_problems(self) -> list[str]:
         looks = [engine.snapshot() for engine in self._engines.loaded()]

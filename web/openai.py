@@ -18,6 +18,7 @@ from core.checkpoint import load_checkpoint
 from core.errors import ClosedError, GenerationError, InputError
 from core.requests import SEED_RANGE, Event, Finished, Started, Text
 from core.scoring import score
+from core.threads import in_passing_thread
 
 from . import openai_bodies as bodies
 from .bodies import read_body, respond
@@ -51,6 +52,7 @@ class OpenAI:
     def __init__(self, generations: Generations, settings: WebSettings) -> None:
         self._generations = generations
         self._settings = settings
+        self._scoring = asyncio.Lock()
 
     def routes(self) -> list[RouteDef]:
         """Return the routes, in the order of docs/protocol.md."""
@@ -157,18 +159,19 @@ class OpenAI:
         ]
 
     async def _score(self, plan: _Plan, choices: Sequence[Choice]) -> None:
-        """Read the prompts' own log-probabilities, each prompt once."""
-        # Loaded for this alone and let go: a running engine keeps only its packed weights.
-        checkpoint = await asyncio.to_thread(load_checkpoint, self._generations.engines.path(plan.body.model))
+        """Read the prompts' own log-probabilities, each prompt once, one request at a time."""
+        longest = max(map(len, plan.prompts))
+        if longest > _MOST_SCORED:
+            message = f"prompt must be at most {_MOST_SCORED} characters with echo and logprobs, got {longest}"
+            raise InputError(message, "prompt")
         n = plan.body.n or 1
-        for first in range(0, len(choices), n):
-            prompt = choices[first].prompt
-            if len(prompt) > _MOST_SCORED:
-                message = f"prompt must be at most {_MOST_SCORED} characters with echo and logprobs, got {len(prompt)}"
-                raise InputError(message, "prompt")
-            scored = await asyncio.to_thread(score, checkpoint, prompt, top=plan.top_logprobs or 0)
-            for choice in choices[first : first + n]:
-                choice.prompt_logprobs, choice.prompt_tokens = scored, len(scored)
+        async with self._scoring:
+            # Loaded for this alone and let go: a running engine keeps only its packed weights.
+            checkpoint = await in_passing_thread(load_checkpoint, self._generations.engines.path(plan.body.model))
+            for first in range(0, len(choices), n):
+                scored = await in_passing_thread(score, checkpoint, choices[first].prompt, top=plan.top_logprobs or 0)
+                for choice in choices[first : first + n]:
+                    choice.prompt_logprobs, choice.prompt_tokens = scored, len(scored)
 
     async def _open(self, request: Request, plan: _Plan, choice: Choice) -> Opened:
         wanted = Wanted(

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel
 
-from core.requests import TokenLogprob
+from core.requests import Candidate, TokenLogprob
 
 from . import openai_bodies as bodies
 
@@ -125,7 +125,7 @@ class Completions:
             tokens=[token.text for token in tokens],
             token_logprobs=[token.logprob if is_known else None for token, is_known in zip(tokens, known, strict=True)],
             top_logprobs=[
-                {token.text: token.logprob} | dict(token.top) if is_known else None
+                {_name(one): one.logprob for one in (token, *token.top)} if is_known else None
                 for token, is_known in zip(tokens, known, strict=True)
             ],
             text_offset=offsets[:-1],
@@ -189,13 +189,19 @@ class Chat:
                 bodies.ChatTokenLogprob(
                     token=token.text,
                     logprob=token.logprob,
-                    bytes=list(token.text.encode()),
-                    top_logprobs=[_alternative(*pair) for pair in token.top],
+                    bytes=list(token.bytes),
+                    top_logprobs=[
+                        bodies.ChatTopLogprob(token=_name(other), logprob=other.logprob, bytes=list(other.bytes))
+                        for other in token.top
+                    ],
                 )
                 for token in tokens
             ]
         )
 
 
-def _alternative(text: str, logprob: float) -> bodies.ChatTopLogprob:
-    return bodies.ChatTopLogprob(token=text, logprob=logprob, bytes=list(text.encode()))
+def _name(token: Candidate) -> str:
+    """Return a token's text or, where that is no whole characters, its bytes in the original's notation."""
+    if token.bytes and (not token.text or token.text.endswith("\ufffd")):
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
+    return token.text

@@ -93,12 +93,11 @@ def open_engines(config: Config) -> Engines:
 
 
 async def _drain(web: Web, sites: list[SockSite], engines: Engines) -> None:
-    log.info("leaving: streams_running=%d", sum(engine.snapshot().running for engine in engines.loaded()))
-    _tell_systemd("STOPPING=1")
+    log.info("leaving: streams may finish for a while")
     web.drain()
     for site in sites:
         await site.stop()
-    await asyncio.gather(*(engine.close() for engine in engines.loaded()))
+    await engines.close()
     await web.streams_ended()
 
 
@@ -113,11 +112,16 @@ def _signals(stop: asyncio.Event, config: Config, engines: Engines) -> Iterator[
     loop = asyncio.get_running_loop()
     swaps: set[asyncio.Task[None]] = set()
 
+    def leave() -> None:
+        if not stop.is_set():  # where a successor has taken over, systemd's service goes on
+            _tell_systemd("STOPPING=1")
+        stop.set()
+
     def swap() -> None:
         swaps.add(task := asyncio.create_task(_swap(config, engines)))
         task.add_done_callback(swaps.discard)
 
-    handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: swap}
+    handlers = {signal.SIGTERM: leave, signal.SIGINT: leave, signal.SIGHUP: swap}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     try:

@@ -194,6 +194,8 @@ class Socket:
             log.info("closing a connection that does not read: waited_s=%s", self._settings.send_timeout_s)
         except ConnectionError:
             pass  # the receiving side ends the same way
+        except Exception:
+            log.exception("cannot send, closing the connection")
         if request.transport is not None:
             request.transport.abort()
 
@@ -255,7 +257,7 @@ class _Listening:
 
 
 def _as_token(token: TokenLogprob) -> protocol.Token:
-    top = [protocol.Choice(text=text, logprob=logprob) for text, logprob in token.top]
+    top = [protocol.Choice(text=other.text, logprob=other.logprob) for other in token.top]
     return protocol.Token(text=token.text, logprob=token.logprob, top=top)
 
 

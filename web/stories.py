@@ -45,13 +45,16 @@ class NodeBody(Body):
 
 
 class StoryBody(Body):
-    """A story to save. Nodes are added or replaced by id and never removed: two tabs cannot lose each other's work."""
+    """A story to save. Nodes are added or replaced by id and never removed: two tabs cannot lose each other's work.
+
+    What is left out stays as it was.
+    """
 
     version: Literal[1] = 1
-    title: str = Field(default="", max_length=300)
+    title: str | None = Field(default=None, max_length=300)
     current_node_id: Id | None = None
     nodes: list[NodeBody] = Field(default_factory=list, max_length=10_000)
-    details: dict[str, Any] = Field(default_factory=dict)
+    details: dict[str, Any] | None = None
 
 
 class StorySummary(BaseModel):

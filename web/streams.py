@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from core.errors import FablewrightError, GenerationError, InputError
+from core.novelty import NoveltyIndex
 from core.requests import Event, Finished, Queued, Started, Text
 
 from .problems import translate
@@ -24,7 +25,7 @@ class Opened:
     seed: int
     checkpoint: str
     events: AsyncGenerator[Event, None]
-    copied_share: Callable[[str], Awaitable[float | None]]  # of a text, where the checkpoint's books are known
+    novelty: NoveltyIndex | None  # of the checkpoint's books, where they are known
 
 
 class Stream:
@@ -71,8 +72,9 @@ class Stream:
         self.opened = await open_stream()
         async with aclosing(self.opened.events) as events:
             async for event in events:
-                if isinstance(event, Finished):
-                    self.copied_share = await self.opened.copied_share("".join(self._texts))
+                if isinstance(event, Finished) and (novelty := self.opened.novelty):
+                    share = await asyncio.to_thread(novelty.copied_share, "".join(self._texts))
+                    self.copied_share = round(share, 4)
                 self._take(event)
 
     def _conclude(self, task: asyncio.Task[None]) -> None:

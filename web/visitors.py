@@ -21,6 +21,7 @@ from .settings import WebSettings
 COOKIE = "fablewright"
 KEY_COOKIE = "fablewright_key"
 _COOKIE_LASTS_S = 400 * 24 * 3600  # the longest that browsers allow
+_BEHIND_A_PROXY = "behind a proxy that is not trusted"  # on this machine: whoever it is, not the machine's owner
 _NEEDS_NO_KEY = ("/healthz", "/readyz", "/metrics", "/sign", "/static/", "/favicon", "/shared/", "/api/shared/")
 
 
@@ -32,6 +33,7 @@ class Visitor:
     user_key: str | None
     client: str | None
     is_secure: bool
+    key_id: str | None = None
     new_cookie: str | None = None
 
 
@@ -52,6 +54,11 @@ class Visitors:
         request[VISITOR] = visitor
         return await handler(request)
 
+    async def recheck_key(self, request: Request) -> None:
+        """Raise RefusedError `invalid_api_key` where a socket's key has been revoked since its request came."""
+        if await self._key_id(request) != request[VISITOR].key_id:
+            raise _bad_key()
+
     async def _visitor(self, request: Request) -> Visitor:
         """Find out who asks; a browser not seen before gets a cookie."""
         address, is_secure = self._origin(request)
@@ -59,7 +66,7 @@ class Visitors:
         if key_id is not None:
             client = f"key {key_id}"
             user_key = self._store.opaque.key("api key", key_id)
-            return Visitor(address=address, user_key=user_key, client=client, is_secure=is_secure)
+            return Visitor(address=address, user_key=user_key, client=client, is_secure=is_secure, key_id=key_id)
         if self._settings.require_key and not request.path.startswith(_NEEDS_NO_KEY):
             if request.path in ("/", "/models"):
                 raise HTTPSeeOther("/signin")
@@ -88,17 +95,17 @@ class Visitors:
             return None
         found = await self._store.keys.find(key)
         if found is None and bearer:
-            raise RefusedError("invalid_api_key", "this API key is unknown or has been revoked")
+            raise _bad_key()
         return found.id if found else None
 
     def _origin(self, request: Request) -> tuple[str, bool]:
         """Return the client's address and whether it came by https, believing only proxies we trust."""
-        address, is_secure = request.remote or "", request.secure
-        trusted = self._settings.proxy_networks
+        address, is_secure = _plain(request.remote or ""), request.secure
+        trusted, forwarded = self._settings.proxy_networks, request.headers.getall("X-Forwarded-For", [])
         if address not in trusted:
-            return address, is_secure
+            return _BEHIND_A_PROXY if forwarded and _client_of(address) is None else address, is_secure
         is_secure = is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
-        hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
+        hops = [_plain(hop.strip()) for hop in ",".join(forwarded).split(",")]
         for hop in reversed(hops):  # the last one not ours is the client; what stands before it, it may have made up
             if hop and hop not in trusted:
                 return hop, is_secure
@@ -129,8 +136,21 @@ def set_cookie(response: StreamResponse, name: str, value: str, *, is_secure: bo
     response.headers.add("Set-Cookie", cookie.OutputString())
 
 
+def _bad_key() -> RefusedError:
+    return RefusedError("invalid_api_key", "this API key is unknown or has been revoked")
+
+
 def _wants_cookie(path: str) -> bool:
     return path in ("/", "/ws") or (path.startswith("/api/") and not path.startswith("/api/shared/"))
+
+
+def _plain(address: str) -> str:
+    """Return an address as IPv4 where it is one: a socket for both kinds gives 203.0.113.5 as ::ffff:203.0.113.5."""
+    try:
+        mapped = ipaddress.IPv6Address(address).ipv4_mapped
+    except ValueError:
+        return address
+    return str(mapped or address)
 
 
 def _client_of(address: str) -> str | None:

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -68,6 +67,7 @@ class Log:
         self._database = database
         self._settings = settings
         self._presence = Presence(database)
+        self._spools = database.folder / "spool"
         self._spool: Spool
         self._spool_lock = asyncio.Lock()
         self._queue: _Batch = []
@@ -85,16 +85,15 @@ class Log:
         return self._presence.writer_id
 
     async def __aenter__(self) -> Self:
-        folder = self._database.folder / "spool"
         # Several databases may share a folder: a spool is replayed to the one it was written for alone.
-        database_id = await Facts(self._database).settle("database_id", uuid.uuid4().hex)
+        self._database_id = await Facts(self._database).settle("database_id", uuid.uuid4().hex)
         self._interrupted += await self._presence.beat()
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(self._say_goodbye)
-            name = f"{database_id}-{self.writer_id}"
-            self._spool = await asyncio.to_thread(Spool.create, folder, name, self._settings.spool_mb * 2**20)
+            name, size_bytes = f"{self._database_id}-{self.writer_id}", self._settings.spool_mb * 2**20
+            self._spool = await asyncio.to_thread(Spool.create, self._spools, name, size_bytes)
             undo.callback(self._spool.close)
-            await self._adopt(folder, database_id)
+            await self._adopt()
             undo.pop_all()
         self._writing = asyncio.create_task(self._write_batches(), name="log-writer")
         self._beating = asyncio.create_task(self._beat(), name="log-beat")
@@ -278,13 +277,15 @@ class Log:
                 return start
             await self._to_database(batch)
 
-    async def _adopt(self, folder: Path, database_id: str) -> None:
+    async def _adopt(self) -> None:
         """Replay what dead processes left."""
-        for spool in Spool.adopt(folder, f"{database_id}-*"):
-            end = await self._replay(spool, 0)
-            log.info("spool adopted: path=%s bytes=%d", spool.path, end)
-            await asyncio.to_thread(spool.clear)
-            await asyncio.to_thread(spool.close)
+        for spool in Spool.adopt(self._spools, f"{self._database_id}-*"):
+            try:
+                end = await self._replay(spool, 0)
+                spool.clear()  # not in a thread: see _come_back
+                log.info("spool adopted: path=%s bytes=%d", spool.path, end)
+            finally:
+                spool.close()
 
     async def _say_goodbye(self) -> None:
         with contextlib.suppress(StoreError):  # others will find this process gone
@@ -293,8 +294,13 @@ class Log:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            with contextlib.suppress(StoreError):  # the batches notice too, and act
+            try:
                 self._interrupted += await self._presence.beat()
+                await self._adopt()  # the next start may be long in coming
+            except StoreError as error:  # the batches notice too, and act
+                log.debug("no beat: %s", error)
+            except Exception:  # whatever it is, others must hear the next beat
+                log.exception("beat failed")
 
 
 def _tell(batch: _Batch, errors: Mapping[str, StoreError] = MappingProxyType({})) -> None:

@@ -1,8 +1,8 @@
 """The spool: a bounded file that keeps finished rows, in order and fsynced, while the database is away.
 
 Its room is taken on disk when it is opened, so that a disk that fills up later does not stop it. A record is its
-length, its CRC-32 and its JSON; a length of zero ends the file. One process owns a spool (flock); the next one to start
-adopts what a dead one left.
+length, its CRC-32 and its JSON; a length of zero ends the file. One process owns a spool (flock); another adopts what
+a dead one left.
 """
 
 import fcntl
@@ -74,6 +74,9 @@ class Spool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                os.close(file)
+                continue
+            if os.fstat(file).st_nlink == 0:  # its owner emptied and removed it just now
                 os.close(file)
                 continue
             spool = cls(path, file)

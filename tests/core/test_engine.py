@@ -5,9 +5,11 @@ import contextlib
 import copy
 import dataclasses
 import gc
+import itertools
 import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,7 @@ async def test_a_space_at_the_prompts_end_belongs_to_the_first_word(
     assert not text.startswith(" ")
     first_token = texts[0].logprobs[0]
     assert text.startswith(first_token.text)
-    assert sum(math.exp(value) for _, value in first_token.top) <= 1.0001
+    assert sum(math.exp(other.logprob) for other in first_token.top) <= 1.0001
     assert isinstance(events[0], Started)
     assert events[0].prompt_tokens == len(tiny.tokenizer.encode(PROMPT))
 
@@ -209,9 +211,32 @@ async def test_log_probabilities_come_with_every_token(engine: AnyEngine) -> Non
     events = [event async for event in engine.generate(request(max_tokens=6, top_logprobs=2))]
     logprobs = [logprob for event in events if isinstance(event, Text) for logprob in event.logprobs]
     assert len(logprobs) == 6
-    assert all(x.logprob <= 0 and len(x.top) == 2 and x.top[0][1] >= x.top[1][1] for x in logprobs)
+    assert all(x.logprob <= 0 and len(x.top) == 2 and x.top[0].logprob >= x.top[1].logprob for x in logprobs)
     plain_text, _ = await read(engine.generate(request(max_tokens=6)))
     assert "".join(event.text for event in events if isinstance(event, Text)) == plain_text
+
+
+async def test_the_tokens_of_characters_of_several_bytes_join_to_the_text(tiny: Checkpoint) -> None:
+    """This model writes almost nothing but the two bytes of é, in any order."""
+    first, second = tiny.tokenizer.encode("é")
+    model = copy.deepcopy(tiny.model)
+    model.output_bias.data[[first, second]] = 20.0
+    model.output_bias.data[tiny.tokenizer.document_id] = 10.0
+    async with Engine(dataclasses.replace(tiny, model=model), SMALL) as engine:
+        events = [event async for event in engine.generate(request(top_logprobs=3, min_p=0.1, max_tokens=40))]
+    texts = [event for event in events if isinstance(event, Text)]
+    tokens = [token for event in texts for token in event.logprobs]
+    text = "".join(event.text for event in texts)
+    assert "é" in text
+    assert "".join(token.text for token in tokens) == text.removesuffix("\ufffd" * (tokens[-1].id == first))
+    assert b"".join(token.bytes for token in tokens).decode("utf-8", "replace") == text
+    assert {token.bytes for token in tokens} == {b"\xc3", b"\xa9"}
+    for before, token in itertools.pairwise(tokens):
+        chances = {other.bytes: other.text for other in token.top}
+        is_half_done = before.bytes == b"\xc3"
+        assert chances[b"\xa9"] == ("é" if is_half_done else "\ufffd")
+        assert chances[b"\xc3"] == ("\ufffd\ufffd" if is_half_done else "\ufffd")
+        assert chances[b""] == ""  # the end of the story
 
 
 async def test_a_full_engine_queues_then_refuses(engine: AnyEngine) -> None:
@@ -329,6 +354,18 @@ async def test_a_paced_stream_is_written_at_its_pace(engine: AnyEngine, tiny: Ch
     assert text == plain(tiny, request(max_tokens=11))
 
 
+@pytest.mark.parametrize("rest_s", [1e10, math.inf])
+async def test_a_rest_longer_than_a_thread_can_wait_ends_when_something_comes(local: Engine, rest_s: float) -> None:
+    distant = local.generate(request(pace=0.01))
+    await first(distant, Text)
+    distant._stream.due_at += rest_s
+    _, end = await read(local.generate(request()))
+    assert end.reason == "length"
+    closing = asyncio.create_task(local.close(rest_s))
+    await distant.aclose()
+    await closing
+
+
 async def test_numbers_that_overflow_end_one_stream_with_an_error(local: Engine, tiny: Checkpoint) -> None:
     sound, broken = local.generate(request(pace=100)), local.generate(request(pace=100, max_tokens=4000))
     await first(broken, Text)
@@ -432,6 +469,29 @@ async def test_a_closing_engine_lets_streams_finish_that_wait_or_have_only_come(
     await asyncio.sleep(0)
     await engine.close(30.0)
     assert [end.reason for _, end in await asyncio.gather(*readers)] == ["length"] * 5
+
+
+async def test_a_closing_engine_takes_no_thread_that_others_need(local: Engine) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    running = local.generate(request(pace=10, max_tokens=600))
+    await first(running, Started)
+    closing = asyncio.create_task(local.close(math.inf))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await asyncio.to_thread(str)
+    assert not closing.done()
+    await running.aclose()
+    await closing
+
+
+async def test_whoever_gives_up_waiting_for_an_engine_to_close_ends_no_stream(local: Engine) -> None:
+    reading = asyncio.create_task(read(local.generate(request(pace=20))))
+    await asyncio.sleep(0.05)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(local.close(math.inf), 0.05)
+    _, end = await reading
+    assert end.reason == "length"
+    await local.close()
 
 
 async def test_a_prompt_that_is_still_being_encoded_ends_with_a_reason_too(local: Engine) -> None:

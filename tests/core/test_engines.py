@@ -95,6 +95,28 @@ async def test_a_swap_lets_old_streams_finish_and_takes_new_ones(folder: Path, s
         assert (await running).reason == "length"
 
 
+@pytest.mark.parametrize(("grace_s", "reason"), [(30.0, "length"), (0.0, "shutdown")])
+async def test_the_grace_of_closing_engines_holds_on_those_that_a_swap_retired_too(
+    folder: Path, settings: EngineSettings, grace_s: float, reason: str
+) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,)), settings) as engines:
+        running = asyncio.create_task(finish(await engines.get(), pace=20))
+        await asyncio.sleep(0.05)
+        await engines.swap(CheckpointSettings(folders=(folder,)))
+        await engines.close(grace_s)
+        assert (await running).reason == reason
+
+
+async def test_engines_that_are_left_end_the_streams_of_those_that_a_swap_retired(
+    folder: Path, settings: EngineSettings
+) -> None:
+    async with Engines(CheckpointSettings(folders=(folder,)), settings) as engines:
+        running = asyncio.create_task(finish(await engines.get(), pace=1))
+        await asyncio.sleep(0.05)
+        await engines.swap(CheckpointSettings(folders=(folder,)))
+    assert (await running).reason == "shutdown"
+
+
 async def test_after_a_swap_is_written_what_the_changed_checkpoint_writes(
     folder: Path, settings: EngineSettings, tmp_path: Path
 ) -> None:

@@ -25,7 +25,15 @@ def test_the_scores_are_those_of_one_whole_forward_pass(tiny_checkpoint: Path, m
         assert [token.id for token in scored] == ids[1:]
         assert "".join(token.text for token in scored) == text
         assert [token.logprob for token in scored] == pytest.approx(expected, abs=1e-4)
-        assert all(token.top[0][1] >= max(token.logprob, token.top[1][1]) for token in scored)
+        assert all(token.top[0].logprob >= max(token.logprob, token.top[1].logprob) for token in scored)
+
+
+def test_the_tokens_of_a_text_join_to_it_as_text_and_as_bytes(tiny_checkpoint: Path) -> None:
+    text = "“Café,” said the 🦊."
+    scored = scoring.score(load_checkpoint(tiny_checkpoint), text, top=0)
+    assert "" in [token.text for token in scored]
+    assert "".join(token.text for token in scored) == text
+    assert b"".join(token.bytes for token in scored) == text.encode()
 
 
 def test_an_empty_text_has_no_scores(tiny_checkpoint: Path) -> None:

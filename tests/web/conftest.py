@@ -21,6 +21,7 @@ from core.store import DatabaseSettings, Store
 from core.writer import Writer
 from tests.tiny import make_tiny_checkpoint
 from web.app import Web
+from web.listen import bind
 from web.serve import open_engines
 from web.settings import WebSettings
 
@@ -148,8 +149,9 @@ async def start_site(config: Config) -> AsyncIterator[StartSite]:
             await migrations.upgrade(DatabaseSettings.read(config))
             store = await resources.enter_async_context(Store.open(config))
             engines = await resources.enter_async_context(open_engines(config))
+            server_settings = WebSettings(**{"port": 0} | settings)
             server = Web(
-                WebSettings(**settings),
+                server_settings,
                 engines=engines,
                 writer=Writer(engines, store),
                 store=store,
@@ -160,11 +162,10 @@ async def start_site(config: Config) -> AsyncIterator[StartSite]:
             runner = web.AppRunner(server.app, handler_cancellation=True, access_log=None, shutdown_timeout=2)
             await runner.setup()
             resources.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
+            (listener,) = bind(server_settings)
+            await web.SockSite(runner, listener).start()
             client = await resources.enter_async_context(new_client())
-            return Site(f"http://{host}:{port}", server, store, engines, client)
+            return Site(f"http://127.0.0.1:{listener.getsockname()[1]}", server, store, engines, client)
 
         yield start
 

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import cast
 
+from core.engine import Engine
 from tests.web.conftest import Site, StartSite
 
 
@@ -17,6 +19,17 @@ async def test_a_server_that_has_loaded_its_model_is_alive_and_ready(site: Site)
 async def test_before_the_model_is_loaded_it_is_neither(site: Site) -> None:
     for path in ("/healthz", "/readyz"):
         assert (await site.get(path, 503))["problems"] == ["no checkpoint is loaded"]
+
+
+async def test_one_whose_engine_has_left_by_itself_is_neither_and_takes_no_text(site: Site) -> None:
+    worker = cast(Engine, await site.engines.get())._worker
+    assert worker is not None
+    worker.close(0)
+    await asyncio.wrap_future(worker.ended)
+    for path in ("/healthz", "/readyz"):
+        assert (await site.get(path, 503))["problems"] == ["the engine of tiny has stopped"]
+    async with site.connect() as desk:
+        assert (await desk.write()).end["code"] == "closed"
 
 
 async def test_one_that_is_leaving_is_alive_but_not_ready(site: Site) -> None:

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from tests.tiny import TEXT
-from tests.web.conftest import Desk, Written
+from tests.web.conftest import Desk, Written, eventually
 from trainer import __main__ as trainer
 from web.__main__ import main
 
@@ -159,12 +160,12 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def served(*arguments: str) -> AsyncIterator[Process]:
+async def served(*arguments: str, torch_threads: int = 1) -> AsyncIterator[Process]:
     """Run `python -m web serve`; kill it in the end, if it still runs."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "web", "serve", *arguments),
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": str(torch_threads)},
     )
     try:
         assert process.stdout is not None
@@ -220,6 +221,46 @@ async def test_a_new_server_takes_the_socket_and_no_request_and_no_word_is_lost(
             assert set(statuses) == {200}
 
 
+async def test_systemd_is_told_of_a_signal_and_of_a_successor_but_not_that_the_old_one_leaves(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd takes STOPPING=1 from any process for the whole service, and kills it when it goes on."""
+    address = str(installation / "notify.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
+        channel.bind(address)
+
+        async def told() -> str:
+            return (await asyncio.wait_for(asyncio.get_running_loop().sock_recv(channel, 100), 30)).decode()
+
+        async with served() as old:
+            assert await told() == f"READY=1\nMAINPID={old.process.pid}"
+            async with served("--replace") as new:
+                assert await old.ends() == 0
+                assert await told() == f"READY=1\nMAINPID={new.process.pid}"
+                with pytest.raises(BlockingIOError):
+                    channel.recv(100)
+                new.process.send_signal(signal.SIGTERM)
+                assert await told() == "STOPPING=1"
+                assert await new.ends() == 0
+
+
+async def test_scoring_prompts_leaves_no_threads_behind_that_would_slow_the_engine(installation: Path) -> None:
+    """Prompts long enough for PyTorch to share them out to several threads, in more requests at once than cores."""
+    async with served(torch_threads=4) as server, aiohttp.ClientSession() as client:
+        process = psutil.Process(server.process.pid)
+
+        async def score(prompt: str) -> None:
+            asked = {"model": "tiny", "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 0}
+            async with client.post(f"{server.url}/v1/completions", json=asked) as response:
+                assert response.status == 200
+
+        await score("Once upon a time")
+        before = process.num_threads()
+        await asyncio.gather(*(score("Once upon a time " * number) for number in range(20, 24)))
+        await eventually(lambda: process.num_threads() <= before)
+
+
 async def test_a_socket_that_systemd_passes_is_used(installation: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed:
         url = f"http://127.0.0.1:{passed.getsockname()[1]}"
@@ -267,6 +308,23 @@ async def test_sighup_swaps_the_checkpoint_and_a_bad_one_changes_nothing(install
             while (mine := await desk.write(**request)).accepted["checkpoint"] != "mine":
                 pass
         assert mine.text == before.text
+
+
+async def test_a_server_told_to_stop_ends_streams_on_the_model_before_a_swap_too(
+    installation: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FABLEWRIGHT_ENGINE__SHUTDOWN_GRACE_S", "1")
+    async with served() as server, aiohttp.ClientSession() as client, client.ws_connect(f"{server.url}/ws") as socket:
+        desk = Desk(socket)
+        await desk.send("start", id="old", prompt="Once", max_tokens=600, pace=1)
+        shutil.copytree(checkpoints / "rough", installation / "checkpoints" / "another")
+        server.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(30):
+            while (await desk.write("new", max_tokens=1)).accepted["checkpoint"] != "another":
+                pass
+        server.process.send_signal(signal.SIGTERM)
+        assert (await desk.until_end("old"))[-1]["reason"] == "shutdown"
+        assert await server.ends() == 0
 
 
 async def test_a_run_of_the_trainer_is_served_and_a_better_one_takes_over_under_running_streams(

@@ -1,14 +1,18 @@
 """The OpenAI-compatible routes, asked by the real `openai` client, sync and async. Each test runs on every backend."""
 
 import asyncio
+import copy
 import io
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 import openai
 import pytest
 
+from core.checkpoint import Checkpoint, save_checkpoint
+from core.engines import CheckpointSettings
 from tests.fixtures.ray_cluster import on_every_backend
 from tests.web.conftest import Site, StartSite, eventually, streams_open
 
@@ -324,6 +328,31 @@ async def test_chat_writes_on_from_the_messages_as_one_story(client: openai.Asyn
     assert choice.message.content == completion.choices[0].text
     assert choice.logprobs is not None
     assert "".join(token.token for token in choice.logprobs.content or []) == choice.message.content
+
+
+async def test_tokens_that_are_parts_of_characters_are_told_by_their_bytes(
+    client: openai.AsyncOpenAI, site: Site, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    """This model writes almost nothing but the bytes of é."""
+    model = copy.deepcopy(tiny.model)
+    model.output_bias.data[tiny.tokenizer.encode("é")] = 20.0
+    save_checkpoint(tmp_path / "models/accents", model=model, tokenizer=tiny.tokenizer, config=tiny.config, card="")
+    await site.engines.swap(CheckpointSettings(folders=(tmp_path / "models",)))
+    asked: dict[str, Any] = {"model": "accents", "max_tokens": 31, "seed": 1, "extra_body": {"min_p": 0.1}}
+    chat = await client.chat.completions.create(
+        messages=[{"role": "user", "content": PROMPT}], logprobs=True, top_logprobs=2, **asked
+    )
+    assert chat.choices[0].logprobs is not None
+    told = chat.choices[0].logprobs.content or []
+    written = bytes(byte for token in told for byte in token.bytes or ())
+    assert written.decode(errors="replace") == chat.choices[0].message.content
+    assert {bytes(other.bytes or ()) for token in told for other in token.top_logprobs} == {b"\xc3", b"\xa9"}
+    whole = (await client.completions.create(prompt=PROMPT, logprobs=2, **asked)).choices[0]
+    assert whole.logprobs is not None
+    offsets, tokens = whole.logprobs.text_offset or [], whole.logprobs.tokens or []
+    assert {"", "é"} <= set(tokens)
+    assert all(whole.text[at - len(PROMPT) :].startswith(token) for at, token in zip(offsets, tokens, strict=True))
+    assert set().union(*(whole.logprobs.top_logprobs or [])) == {"é", "bytes:\\xc3", "bytes:\\xa9"}
 
 
 async def test_chat_streams_deltas(client: openai.AsyncOpenAI) -> None:

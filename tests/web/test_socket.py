@@ -1,13 +1,22 @@
 """The WebSocket, from outside: a really listening server and aiohttp's client. Each test runs on every backend."""
 
 import asyncio
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 from aiohttp import WSCloseCode, WSMsgType
 
+from core.checkpoint import CheckpointConfig, save_checkpoint
+from core.engines import CheckpointSettings
+from core.models import build_model
+from core.novelty import NoveltyIndex
+from core.tokenizer import Tokenizer
 from tests.fixtures.ray_cluster import on_every_backend
+from tests.tiny import TEXT
 from tests.web.conftest import Site, StartSite, Written, eventually, streams_open
+from web import protocol
 
 pytestmark = on_every_backend
 
@@ -39,6 +48,22 @@ async def test_the_counts_in_done_are_those_of_the_tokenizer(site: Site) -> None
     tokens = [token for message in written.messages for token in message.get("tokens", [])]
     assert written.end["prompt_tokens"] == len(tokenizer.encode("Once upon a time"))
     assert written.end["completion_tokens"] == (25 if written.end["reason"] == "length" else len(tokens) + 1)
+
+
+async def test_a_stream_is_told_what_the_model_it_began_on_copied_whatever_a_swap_has_taken_away(
+    site: Site, checkpoints: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkpoints / "tiny", tmp_path / "first" / "mine")
+    index = NoveltyIndex.build([TEXT])
+    index.save(tmp_path / "first" / "mine")
+    await site.engines.swap(CheckpointSettings(folders=(tmp_path / "first",)))
+    async with site.connect() as desk:
+        await desk.send("start", id="a", prompt="Once upon a time", max_tokens=40, pace=40, temperature=0)
+        assert (await desk.receive())["checkpoint"] == "mine"
+        await site.engines.swap(CheckpointSettings(folders=(checkpoints,), name="rough"))
+        written = Written(await desk.until_end("a"))
+    assert written.end["copied_share"] == round(index.copied_share(written.text), 4)
+    assert [engine.name for engine in site.engines.loaded()] == ["rough"]
 
 
 async def test_several_streams_on_one_socket_do_not_mix(site: Site) -> None:
@@ -109,6 +134,33 @@ async def test_a_closed_socket_frees_its_streams_at_once(site: Site) -> None:
     await eventually(lambda: streams_open(site) == 0)
 
 
+async def test_what_cannot_come_here_is_no_alternative(site: Site, tmp_path: Path) -> None:
+    """Of characters, a space alone can follow a prompt that ended in one: the others' logarithms are infinite."""
+    tokenizer = Tokenizer.train([TEXT], vocab_size=100, kind="char")
+    sizes = {"vocab_size": tokenizer.vocab_size, "document_id": tokenizer.document_id}
+    sizes |= {"embedding_size": 8, "hidden_size": 8, "layers": 1, "dropout": 0.0}
+    model, config = build_model("lstm", sizes), CheckpointConfig(architecture="lstm", model=sizes)
+    save_checkpoint(tmp_path / "models/letters", model=model, tokenizer=tokenizer, config=config, card="")
+    await site.engines.swap(CheckpointSettings(folders=(tmp_path / "models",)))
+    async with site.connect() as desk:
+        written = await desk.write(prompt="Once upon a ", max_tokens=5, logprobs=3)
+    assert written.end["type"] == "done"
+    tokens = [token for message in written.messages for token in message.get("tokens", [])]
+    assert tokens[0] == {"text": "", "logprob": 0.0, "top": [{"text": "", "logprob": 0.0}]}
+    assert [len(token["top"]) for token in tokens[1:]] == [3] * (len(tokens) - 1)
+
+
+async def test_a_fault_while_sending_is_logged_and_cuts_the_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(protocol, "encode", lambda message: 1 / 0)
+    async with site.connect() as desk:
+        await desk.send("start", id="a", prompt="Once", max_tokens=600, pace=2)
+        assert (await desk.socket.receive(timeout=30)).type in (WSMsgType.CLOSED, WSMsgType.ERROR)
+    await eventually(lambda: streams_open(site) == 0)
+    assert "ZeroDivisionError" in caplog.text
+
+
 async def test_log_probabilities_come_with_their_alternatives(site: Site) -> None:
     async with site.connect() as desk:
         written = await desk.write(seed=5, max_tokens=10, logprobs=3)
@@ -156,7 +208,7 @@ async def test_a_named_checkpoint_writes_and_an_unknown_one_is_refused(site: Sit
         ("max_tokens", 10**9, "max_tokens must be in [1, 600], got 1000000000"),
         ("seed", -1, f"seed must be a whole number in [0, {2**53 - 1}], got -1"),
         ("seed", 2**53, f"seed must be a whole number in [0, {2**53 - 1}], got {2**53}"),
-        ("pace", 5000, "pace must be in [0, 1000], got 5000.0"),
+        ("pace", 5000, "pace must be 0 or in [0.01, 1000], got 5000.0"),
         ("logprobs", 21, "top_logprobs must be a whole number in [0, 20], got 21"),
         ("stop", ["x"] * 17, "stop must hold at most 16 strings, got 17"),
         ("temperature", "0.8", 'temperature must be a number, got "0.8"'),

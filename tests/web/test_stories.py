@@ -49,6 +49,16 @@ async def test_saving_again_adds_and_replaces_nodes_and_removes_none(site: Site)
     assert story["title"] == "Renamed"
 
 
+async def test_what_saving_leaves_out_stays_as_it_was(site: Site) -> None:
+    await site.call("PUT", f"/api/stories/{ID}", 201, json=STORY)
+    await site.call("PUT", f"/api/stories/{ID}", 200, json={"current_node_id": "typed"})
+    story = await site.get(f"/api/stories/{ID}")
+    assert (story["title"], story["details"]) == (STORY["title"], STORY["details"])
+    await site.call("PUT", f"/api/stories/{ID}", 200, json={"title": "", "details": {}})
+    story = await site.get(f"/api/stories/{ID}")
+    assert (story["title"], story["details"], story["current_node_id"]) == ("", {}, "typed")
+
+
 async def test_a_story_of_a_megabyte_is_kept(site: Site) -> None:
     text = "Once upon a time there was a donkey. " * 28_000
     await site.call("PUT", f"/api/stories/{ID}", 201, json={"nodes": [{"id": "a", "kind": "prompt", "text": text}]})

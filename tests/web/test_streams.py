@@ -14,12 +14,8 @@ WORDS = ("Once ", "upon ", "", "a ", "time")
 FINISHED = Finished(reason="length", prompt_tokens=1, completion_tokens=5, time_to_first_token_s=0.0, duration_s=0.0)
 
 
-async def no_share(text: str) -> float | None:
-    return None
-
-
 def opened(events: AsyncGenerator[Event, None]) -> Opened:
-    return Opened(seed=1, checkpoint="tiny", events=events, copied_share=no_share)
+    return Opened(seed=1, checkpoint="tiny", events=events, novelty=None)
 
 
 async def words() -> AsyncGenerator[Event, None]:

@@ -47,6 +47,28 @@ async def test_behind_a_trusted_proxy_the_clients_address_counts(start_site: Sta
     assert await ask("203.0.113.6") == 200
     assert await ask("198.51.100.1, 203.0.113.5") == 429  # what stands before our proxy's word may be made up
     assert [await ask(f"2001:db8::{i}") for i in range(3)] == [200, 200, 429]  # one client owns the /64
+    assert [await ask(f"::ffff:203.0.113.{i}") for i in (7, 7, 7, 8)] == [200, 200, 429, 200]
+
+
+async def test_on_a_socket_for_both_an_ipv4_address_is_one_all_the_same(start_site: StartSite) -> None:
+    site = await start_site(host="::", requests_per_minute=1, metrics_from=["127.0.0.1/32"])
+    async with site.client.get(f"{site.url}/metrics") as response:
+        assert response.status == 200
+    for _ in range(3):  # the machine's owner is not limited
+        await site.call("PUT", "/api/settings", json={"top_k": 3})
+    behind = await start_site(host="::", requests_per_minute=1, trusted_proxies=["127.0.0.1/32"])
+    statuses = [await _complete(behind.client, behind.url, {"X-Forwarded-For": f"203.0.113.{i}"}) for i in (1, 2, 2)]
+    assert statuses == [200, 200, 429]
+
+
+async def test_visitors_of_a_local_proxy_that_is_not_trusted_are_not_taken_for_the_machines_owner(
+    start_site: StartSite,
+) -> None:
+    site = await start_site(requests_per_minute=2)
+    statuses = [await _complete(site.client, site.url, {"X-Forwarded-For": f"203.0.113.{i}"}) for i in range(3)]
+    assert statuses == [200, 200, 429]
+    async with site.client.get(f"{site.url}/metrics", headers={"X-Forwarded-For": "127.0.0.1"}) as response:
+        assert response.status == 403
 
 
 async def test_without_a_trusted_proxy_forwarded_addresses_are_not_believed(start_site: StartSite) -> None:
@@ -95,6 +117,23 @@ async def test_a_browser_signs_in_with_a_key_where_one_is_required(start_site: S
     await site.get("/healthz")
 
 
+@pytest.mark.parametrize("require_key", [True, False])
+@pytest.mark.parametrize("way", ["header", "cookie"])
+async def test_a_revoked_key_opens_no_stream_on_a_socket_that_it_opened_before(
+    start_site: StartSite, require_key: bool, way: str
+) -> None:
+    site = await start_site(require_key=require_key)
+    row, key = await site.store.keys.make("a friend")
+    headers = {"Authorization": f"Bearer {key}"} if way == "header" else {"Cookie": f"fablewright_key={key}"}
+    async with site.connect(headers=headers) as desk:
+        assert (await desk.write("a")).end["type"] == "done"
+        await desk.send("start", id="b", prompt="Once", max_tokens=20, pace=40, temperature=0)
+        await desk.receive()
+        await site.store.keys.revoke(row.id)
+        assert (await desk.write("c")).end["code"] == "invalid_api_key"
+        assert (await desk.until_end("b"))[-1]["type"] == "done"
+
+
 async def test_a_keys_data_is_the_keys_whatever_browser_it_comes_from(start_site: StartSite) -> None:
     site = await start_site(require_key=True)
     _, key = await site.store.keys.make("a friend")
@@ -130,12 +169,11 @@ async def test_a_body_that_does_not_arrive_is_given_up(start_site: StartSite) ->
 async def test_limits_count_by_key(start_site: StartSite) -> None:
     site = await start_site(requests_per_minute=1)
     keys = [(await site.store.keys.make(name))[1] for name in ("a", "b")]
-    statuses = [await _complete(site.client, site.url, key) for key in (*keys, keys[0])]
+    statuses = [await _complete(site.client, site.url, {"Authorization": f"Bearer {key}"}) for key in (*keys, keys[0])]
     assert statuses == [200, 200, 429]
 
 
-async def _complete(client: ClientSession, url: str, key: str) -> int:
+async def _complete(client: ClientSession, url: str, headers: dict[str, str]) -> int:
     body = {"model": "tiny", "prompt": "Once", "max_tokens": 1}
-    headers = {"Authorization": f"Bearer {key}"}
     async with client.post(f"{url}/v1/completions", json=body, headers=headers) as response:
         return response.status

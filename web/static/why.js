@@ -102,9 +102,9 @@ export class Why {
     const bar = h("span", { class: "bar" });
     bar.style.width = `${Math.max(2, (100 * share) / most)}%`;
     const label = [h("span", { class: "word" }, visible(choice)), h("span", { class: "share" }, percent(share)), bar];
-    const isEnd = choice === "";
+    const isNoWord = choice === "" || isHalf(choice);
     const pick = () => this.onBranch(at, choice);
-    return h("li", {}, h("button", { type: "button", onclick: pick, disabled: isEnd || isChosen, "aria-current": isChosen }, ...label));
+    return h("li", {}, h("button", { type: "button", onclick: pick, disabled: isNoWord || isChosen, "aria-current": isChosen }, ...label));
   }
 
   /** Beside its line where there is a margin; the stylesheet puts it at the foot of a narrow page. */
@@ -130,9 +130,15 @@ export class Why {
   }
 }
 
+/** @returns {boolean} whether a token is bytes that only others make a character of */
+function isHalf(text) {
+  return text.endsWith("\ufffd");
+}
+
 /** @returns {string} a token as a reader can see it */
 function visible(text) {
   if (text === "") return "the end";
+  if (isHalf(text)) return "part of a character";
   if (/^\n+$/.test(text)) return text.length > 1 ? "¶ new paragraph" : "↵ new line";
   if (/^ +$/.test(text)) return "␣ space";
   return /^\s/.test(text) ? text.trim() : `‑${text}`;

@@ -1,6 +1,7 @@
 """A row whose `finish` returned is in the log, whatever happens next."""
 
 import asyncio
+import importlib
 import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import migrations
 from core.errors import StoreError
 from core.store import DatabaseSettings, LogSettings, Store
 from core.store.database import RowsRefusedError
+from core.store.spool import Row
 from core.tables import Generation, LogWriter
 from tests.fixtures.databases import PostgresServer
 
@@ -190,6 +192,36 @@ async def test_a_spool_left_by_a_process_that_ended_during_an_outage_is_replayed
             postgres_server.start()
     async with Store(postgres_settings, SMALL) as store:
         assert set(await reasons(store)) == {"during"}
+
+
+@pytest.mark.parametrize("is_away_again", [False, True])
+async def test_a_spool_left_by_a_process_that_ended_during_an_outage_is_replayed_by_another_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_away_again: bool
+) -> None:
+    module = importlib.import_module("core.store.log")  # as an attribute it is hidden by a logger of that name
+    monkeypatch.setattr(module, "BEAT_S", 0.05)
+    settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3", statement_timeout_s=0.1)
+    await migrations.upgrade(settings)
+    async with Store(settings, SMALL) as staying:
+        blocker = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None)
+        async with Store(settings, SMALL) as leaving:
+            blocker.execute("BEGIN IMMEDIATE")
+            await leaving.log.finish(generation("during"))
+        (left,) = tmp_path.glob(f"spool/*-{leaving.log.writer_id}.spool")
+        if is_away_again:
+            failing = iter([StoreError("away again")])
+            write = staying.log._commit
+
+            async def commit(rows: list[Row]) -> None:
+                for error in failing:
+                    raise error
+                await write(rows)
+
+            monkeypatch.setattr(staying.log, "_commit", commit)
+        blocker.execute("COMMIT")
+        blocker.close()
+        await until(lambda: not left.exists())
+        assert await reasons(staying) == {"during": "length"}
 
 
 @pytest.mark.postgres

@@ -1,5 +1,6 @@
 """The spool gives back every whole record, in order, and never more than it promised to hold."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def test_a_spool_in_use_is_not_adopted(tmp_path: Path) -> None:
     spool.append(ROWS)
     assert list(Spool.adopt(tmp_path, "*")) == []
     spool.close()
+
+
+def test_a_spool_that_its_owner_removes_just_now_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool.create(tmp_path, "leaving", MIB)
+
+    def lock(file: int, operation: int) -> None:
+        spool.close()
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    assert list(Spool.adopt(tmp_path, "*")) == []
 
 
 def test_another_databases_spool_is_not_adopted(tmp_path: Path) -> None:

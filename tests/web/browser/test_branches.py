@@ -1,11 +1,12 @@
 """Why this word, and branching at it."""
 
 import itertools
+import json
 import math
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, WebSocketRoute, expect
 
 from tests.web.browser.hands import Wire, caret_to, finished, generate, reload, text_of, write
 
@@ -99,6 +100,30 @@ async def test_choosing_an_alternative_branches_there(desk: Page) -> None:
     assert (await text_of(desk)).startswith(before[:at] + choice)
     await desk.get_by_role("button", name="Undo").click()
     assert await text_of(desk) == before
+
+
+async def test_neither_the_end_nor_part_of_a_character_can_be_chosen(desk: Page) -> None:
+    """The real server's words, with two alternatives more."""
+    more = [{"text": "", "logprob": -8.0}, {"text": "\ufffd", "logprob": -9.0}]
+
+    def add(message: str | bytes) -> str:
+        heard = json.loads(message)
+        for token in heard.get("tokens", []):
+            token["top"] += more
+        return json.dumps(heard)
+
+    def between(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda message: socket.send(add(message)))
+
+    await desk.route_web_socket("**/ws", between)
+    wire = await told(desk)
+    at, token = tokens_of(wire)[0]
+    await point_at(desk, at + len(token["text"]) - 1)
+    buttons = desk.locator("#note li button")
+    await expect(buttons).to_have_count(len(token["top"]) + len(more))
+    for text in ("the end", "part of a character"):
+        await expect(buttons.filter(has_text=text).last).to_be_disabled()
 
 
 async def test_the_note_can_be_reached_and_used_by_keyboard_alone(desk: Page) -> None:
