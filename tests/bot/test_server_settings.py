@@ -66,6 +66,15 @@ async def test_the_quota_is_remembered_over_a_restart(
         assert "1 a day are allowed" in await told(fake, await fake.press(ada, message, "Continue"))
 
 
+async def test_direct_messages_have_a_quota_of_their_own(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__daily_quota=1):
+        await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+        message = await stands(fake, await fake.slash(ada, fake.dm(ada), "write", prompt="Once", length=5))
+        assert "1 a day are allowed" in await told(fake, await fake.press(ada, message, "Continue"))
+
+
 async def test_many_presses_at_one_instant_do_not_slip_past_the_quota(
     fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
 ) -> None:
