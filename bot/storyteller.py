@@ -287,11 +287,7 @@ class Storyteller:
             request = await self._request(story, story.text_before(again=again), rules, seed=seed)
             await self._usage.take(story.user_key, story.guild_key, rules)
             telling.stream = Stream(self._events(request, story, rules), seed=request.sampling.seed)
-            try:
-                await telling.stream.begun()
-            except BaseException:
-                self._usage.give_back(story.user_key, story.guild_key)
-                raise
+            await telling.stream.begun()
         except BaseException:
             await self._give_up(telling)
             raise
@@ -308,7 +304,9 @@ class Storyteller:
         )
 
     async def _give_up(self, telling: _Telling) -> None:
-        if telling.stream is not None:
+        """Forget a story's next step before any of it is told."""
+        if telling.stream is not None:  # and so it was counted
+            self._usage.give_back(telling.story.user_key, telling.story.guild_key)
             await telling.stream.stop()
         del self._running[telling.story.id]
 

@@ -1,10 +1,13 @@
 """What moderators decide holds for everybody in their server."""
 
+import asyncio
+
 import pytest
 
 from bot.client import Fablewright
 from tests.bot.watching import RunningBot, small_print, stands, told
 from tests.fakes.discord import FakeDiscord
+from tests.fakes.discord_rest import ACKNOWLEDGE_S
 from tests.fakes.discord_world import Channel, Person
 
 
@@ -73,6 +76,22 @@ async def test_direct_messages_have_a_quota_of_their_own(
         await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
         message = await stands(fake, await fake.slash(ada, fake.dm(ada), "write", prompt="Once", length=5))
         assert "1 a day are allowed" in await told(fake, await fake.press(ada, message, "Continue"))
+
+
+async def test_what_was_acknowledged_too_late_is_not_charged(
+    fake: FakeDiscord,
+    running_bot: RunningBot,
+    ada: Person,
+    channel: Channel,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_bot(bot__daily_quota=1, bot__cooldown_s=600):
+        fake.fail("POST .*/callback", delay_s=ACKNOWLEDGE_S + 0.5)
+        await fake.slash(ada, channel, "write", prompt="Once", length=5)
+        async with asyncio.timeout(60):
+            while "answered too late" not in caplog.text:  # noqa: ASYNC110 — there is no event to wait for
+                await asyncio.sleep(0.05)
+        await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
 
 
 async def test_many_presses_at_one_instant_do_not_slip_past_the_quota(
