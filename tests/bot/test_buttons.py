@@ -94,6 +94,16 @@ async def test_the_form_changes_what_the_story_gets_next(fake: FakeDiscord, ada:
     assert values["seed"] is None
 
 
+async def test_the_form_shows_numbers_as_they_were_typed(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
+) -> None:
+    asked = await fake.slash(ada, channel, "write", prompt="Once", length=5, temperature=0.003, top_p=0.8)
+    form = await fake.press(ada, await stands(fake, asked), "Settings")
+    await fake.until(lambda: form.response)
+    values = {label["component"]["custom_id"]: label["component"].get("value") for label in form.modal["components"]}
+    assert (values["max_tokens"], values["temperature"], values["top_p"]) == ("5", "0.003", "0.8")
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
