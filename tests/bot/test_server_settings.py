@@ -131,6 +131,15 @@ async def test_the_servers_defaults_lie_under_ones_own(
     assert " · 4 tokens" in small_print(await stands(fake, await fake.slash(eve, channel, "write", prompt="Once")))
 
 
+async def test_everybody_can_be_let_write_as_a_role(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    everyone = channel.guild.id  # as Discord has it
+    await told(fake, await fake.slash(mo, channel, "server-settings role", role=everyone, allowed=True))
+    await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+
+
 async def test_the_model_is_chosen_from_a_list(
     fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
 ) -> None:
