@@ -140,6 +140,19 @@ async def test_everybody_can_be_let_write_as_a_role(
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
 
 
+async def test_long_lists_of_channels_and_roles_fit_in_one_message(
+    fake: FakeDiscord, bot: Fablewright, mo: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    ids = list(range(10**19, 10**19 + 50))
+    guild_key = bot.store.opaque.key("guild", channel.guild.id)
+    await bot.store.settings.set("guild", guild_key, channels=ids, roles=ids)
+    shown = await told(fake, await fake.slash(mo, channel, "server-settings show"))
+    assert f"- channels: <#{ids[0]}>, " in shown
+    assert f"<@&{ids[24]}> and 25 more\n" in shown
+    assert len(shown) <= 2000
+
+
 async def test_the_model_is_chosen_from_a_list(
     fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
 ) -> None:
