@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 TOKEN_LIFE_S = 15 * 60.0
 TOKEN_MARGIN_S = 20.0  # a slow answer must not meet an expired token
 UNKNOWN_MESSAGE, UNKNOWN_CHANNEL, UNKNOWN_WEBHOOK, INVALID_TOKEN = 10008, 10003, 10015, 50027
+FOLLOWUPS_SPENT = 40094  # five to a press, where people brought the bot themselves
 
 
 class OutOfReachError(Exception):
@@ -206,6 +207,8 @@ class StoryMessages:
             raise DeletedError from None
         if error.code in (UNKNOWN_WEBHOOK, INVALID_TOKEN):
             self.place.token = None
+            return False
+        if error.code == FOLLOWUPS_SPENT:
             return False
         raise error
 

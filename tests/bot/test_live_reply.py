@@ -1,13 +1,12 @@
 """A story is seen growing, whatever Discord does meanwhile."""
 
-import asyncio
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from bot.client import Fablewright
-from tests.bot.watching import RunningBot, small_print, stands, told, words
+from tests.bot.watching import RunningBot, small_print, stands, stopped, told, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import SEND_MESSAGES, VIEW_CHANNEL, Channel, Person
 from tests.tiny import TEXT
@@ -219,10 +218,3 @@ async def test_a_gateway_drop_loses_no_story(
         assert words(message).split() == (await full_text(bot, ada)).split()
         await told(fake, await fake.slash(ada, channel, "settings show"))
         assert fake.gateway.resumes
-
-
-async def stopped(bot: Fablewright) -> None:
-    """Wait until the bot writes nothing any more."""
-    tasks = {telling.task for telling in bot.storyteller._running.values() if telling.task}
-    if tasks:
-        await asyncio.wait(tasks)
