@@ -123,7 +123,21 @@ export class Desk {
     } catch (error) {
       this.notice(`This browser could not keep the story (${error.message}). Export it to be safe.`);
     }
-    this.onSaved?.();
+    this.onSaved?.(meta, story);
+  }
+
+  /** Note facts of a story, whether it still lies on the desk or not. */
+  async mark({ meta, story }, facts) {
+    if (meta.id === this.meta.id) {
+      Object.assign(this.meta, facts);
+      this.isTouched = true;
+      await this.save();
+      return;
+    }
+    const kept = (await this.shelf.list()).find(({ id }) => id === meta.id);
+    if (!kept) return;
+    await this.shelf.put({ ...kept, ...facts }, []);
+    this.onSaved?.({ ...kept, ...facts }, story);
   }
 
   // ---- the model's hand

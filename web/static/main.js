@@ -81,16 +81,25 @@ async function putOnDesk(desk, shelf) {
   await desk.show(kept ?? { meta: newMeta(), nodes: [] });
 }
 
-/** A story that is kept on the server too goes there soon after every save. */
+/** A story that is kept on the server too goes there soon after every save, whichever lies on the desk by then. */
 function keepOnServer(desk) {
-  let due = null;
-  desk.onSaved = () => {
-    if (!desk.meta.isOnServer) return;
-    due ??= setTimeout(async () => {
-      due = null;
+  const due = new Map();
+  const send = async (id) => {
+    const one = due.get(id);
+    due.delete(id);
+    if (!one?.meta.isOnServer) return;
+    try {
       const { upload } = await import("./share.js");
-      await upload(desk).catch((error) => desk.notice(`The server could not keep the story: ${error.message}`));
-    }, UPLOAD_MS);
+      await upload(one);
+    } catch (error) {
+      desk.notice(`The server could not keep the story: ${error.message}`);
+    }
+  };
+  desk.onSaved = (meta, story) => {
+    if (!meta.isOnServer) return void due.delete(meta.id);
+    if (!due.has(meta.id)) setTimeout(() => send(meta.id), UPLOAD_MS);
+    due.set(meta.id, { meta, story });
+    return undefined;
   };
 }
 

@@ -24,7 +24,7 @@ export class Panel {
     this.opener.setAttribute("aria-expanded", "true");
     byId("panel-title").textContent = name === "settings" ? "How it writes" : "This story";
     const body = byId("panel-body");
-    if (name === "settings") new (await import("./dials.js")).Dials(body, this.settings);
+    if (name === "settings") new (await import("./dials.js")).Dials(body, this);
     else (await import("./about.js")).showStory(body, this);
     byId("panel").hidden = false;
     byId("close-panel").focus({ preventScroll: true });
