@@ -321,7 +321,6 @@ export class Desk {
       this.live = null;
       this.#dropUnwritten(live);
       this.#lift();
-      this.#showText();
       this.#progress("");
       const isGone = code === "unknown_checkpoint";
       this.notice(sentence(message), isGone ? h("a", { href: "#models" }, "Choose another") : h("button", { type: "button", onclick: () => this.generate() }, "Try again"));
@@ -331,7 +330,9 @@ export class Desk {
 
   /** A continuation of which nothing came is no step to stand on. */
   #dropUnwritten({ node }) {
-    if (this.story.current === node && !this.story.node(node).inserted) this.story.undo();
+    if (this.story.current !== node || this.story.node(node).inserted) return;
+    this.story.undo();
+    this.#showText(); // what it was to stand in place of
   }
 
   #lift() {

@@ -13,6 +13,7 @@ from tests.web.browser.hands import (
     generate,
     model_words,
     reload,
+    saved,
     started,
     text_of,
     write,
@@ -192,6 +193,23 @@ async def test_scripts_and_markup_stay_text(desk: Page) -> None:
     assert "gone" not in await desk.title()
     await desk.get_by_role("link", name="Fablewright").click()
     assert (await text_of(desk)).startswith(script)
+
+
+async def test_where_nothing_is_written_in_place_of_the_rest_the_rest_stays(desk: Page) -> None:
+    await write(desk, "Once upon a time")
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Stop at").fill("\n".join(" etaonihsrdlucm"))  # whatever comes first
+    await desk.keyboard.press("Escape")
+    await caret_to(desk, len("Once"))
+    await desk.keyboard.press("Control+Alt+Enter")
+    await desk.wait_for_function("() => document.querySelector('#progress').textContent.includes('tokens/s')")
+    await finished(desk)
+    assert await text_of(desk) == "Once upon a time"
+    await write(desk, " there was")
+    await saved(desk)
+    await reload(desk)
+    await started(desk)
+    assert await text_of(desk) == "Once upon a time there was"
 
 
 async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
