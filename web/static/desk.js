@@ -91,13 +91,18 @@ export class Desk {
     this.save();
   }
 
-  /** Another tab has saved this story: take in the branches it has added. */
+  /** Another tab has saved this story: take in the branches it has added, and its facts unless they have changed here. */
   async takeIn(id) {
     if (id !== this.meta.id) return;
+    const wasTouched = this.isTouched;
     const kept = await this.shelf.load(id);
+    if (id !== this.meta.id) return; // another story lies here by now
     this.isGone = !kept;
     if (!kept) return;
     this.story.adopt(kept.nodes);
+    const { title, checkpoint, isOnServer } = wasTouched || this.isTouched ? this.meta : kept.meta;
+    Object.assign(this.meta, { title, checkpoint, isOnServer });
+    byId("title").value = title;
     if (this.story.text() !== this.editor.text) this.#showText();
     this.#showMap();
   }
