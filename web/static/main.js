@@ -38,7 +38,7 @@ async function main() {
     models: async () => (await import("./models.js")).showModels(byId("other"), { desk, settings, streams }),
   };
   async function openStory(story) {
-    await desk.show(story);
+    if (story.meta.id !== desk.meta.id) await desk.show(story); // it may be being written there
     history.pushState(null, "", "/");
     await route();
   }

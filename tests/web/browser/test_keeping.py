@@ -197,6 +197,41 @@ async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
     await expect(titles).to_have_text(["The first story."])
 
 
+async def test_the_shelf_leads_back_to_a_story_that_is_being_written(desk: Page) -> None:
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Watch it write").check()
+    await desk.keyboard.press("Escape")
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 3)
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.get_by_role("button", name=BEGINNING).first.click()
+    await expect(desk.locator("#stop")).to_be_visible()
+    await finished(desk)
+    text = await text_of(desk)
+    await saved(desk)
+    await reload(desk)
+    await started(desk)
+    assert await text_of(desk) == text
+
+
+async def test_a_story_that_another_tab_has_deleted_leaves_the_shelf_when_it_is_opened(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await desk.get_by_role("button", name="New story").click()
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.locator(".shelf .title")).to_have_count(1)
+    await desk.evaluate(
+        """async () => {
+            const { Shelf } = await import("/static/storage.js");
+            const shelf = await Shelf.open();
+            for (const { id } of await shelf.list()) await shelf.remove(id);
+        }"""
+    )
+    await desk.locator(".shelf .title").click()
+    await expect(desk.get_by_text("Nothing here yet.")).to_be_visible()
+
+
 async def test_a_story_leaves_as_text_and_as_markdown(desk: Page) -> None:
     await write(desk, "A *star*\n\nand a second paragraph")
     await desk.fill("#title", "Stars")
