@@ -34,8 +34,8 @@ async function main() {
 
   const views = {
     "": () => showDesk(),
-    stories: async () => (await import("./shelf.js")).showShelf(byId("other"), { desk, shelf, open: openStory }),
-    models: async () => (await import("./models.js")).showModels(byId("other"), { desk, settings, streams }),
+    stories: async (root) => (await import("./shelf.js")).showShelf(root, { desk, shelf, open: openStory }),
+    models: async (root) => (await import("./models.js")).showModels(root, { desk, settings, streams }),
   };
   async function openStory(story) {
     if (story.meta.id !== desk.meta.id) await desk.show(story); // it may be being written there
@@ -53,8 +53,10 @@ async function main() {
       if (view === link) byId(id).setAttribute("aria-current", "page");
       else byId(id).removeAttribute("aria-current");
     }
+    const root = h("div", {}); // of its own: a view that comes late must not cover the one chosen since
+    byId("other").replaceChildren(root);
     if (view) await desk.save();
-    await views[view]();
+    await views[view](root);
     scrollTo(0, view ? 0 : scrollY);
   }
   byId("home").addEventListener("click", (event) => {
@@ -65,6 +67,7 @@ async function main() {
   panel.onNew = () => openStory({ meta: newMeta(), nodes: [] });
   addEventListener("popstate", route); // comes with every change of the hash, too
   await route();
+  addEventListener("unhandledrejection", ({ reason }) => desk.notice(reason.message)); // what a click could not do
   streams.connect();
   return undefined;
 }
