@@ -16,6 +16,7 @@ import { Why } from "./why.js";
 const CHOICES = 6;
 const SAVE_MS = 400;
 const COPIED_MS = 900;
+const COMPOSING_MS = 100;
 const SAVE_LIVE_MS = 1500;
 
 export class Desk {
@@ -254,9 +255,15 @@ export class Desk {
         live.tokens.push(...tokens);
         this.#flushSoon();
       },
-      onDone: (done) => this.#done(live, done),
-      onError: (error) => this.#failed(live, error),
+      onDone: (done) => this.#onceComposed(() => this.#done(live, done)),
+      onError: (error) => this.#onceComposed(() => this.#failed(live, error)),
     };
+  }
+
+  /** An input method would lose its place if the page changed under it. */
+  #onceComposed(act) {
+    if (this.editor.isComposing) setTimeout(() => this.#onceComposed(act), COMPOSING_MS);
+    else act();
   }
 
   #flushSoon() {
@@ -276,7 +283,7 @@ export class Desk {
     const { live } = this;
     if (!live?.text && !live?.tokens.length) return;
     if (this.editor.isComposing) {
-      this.#flushSoon(); // an input method would lose its place
+      this.#flushSoon();
       return;
     }
     const seam = this.story.seam(live.node);

@@ -226,6 +226,23 @@ async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
     assert text.removeprefix("Listen! " + BEGINNING) == await model_words(desk)
 
 
+async def test_what_comes_while_an_input_method_composes_is_not_lost(desk: Page) -> None:
+    wire = Wire(desk)
+    await slowly(desk, max_tokens=40)
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 3)
+    await desk.keyboard.press("Control+Home")
+    devtools = await desk.context.new_cdp_session(desk)
+    await devtools.send("Input.imeSetComposition", {"text": "に", "selectionStart": 1, "selectionEnd": 1})
+    while not any(message["type"] == "done" for message in wire.heard):
+        await desk.wait_for_timeout(100)
+    await devtools.send("Input.insertText", {"text": "日本"})
+    await finished(desk)
+    (start,) = wire.starts()
+    assert await text_of(desk) == "日本" + BEGINNING + wire.completion(start["id"])
+
+
 async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -> None:
     await slowly(desk)
     await write(desk, BEGINNING)
@@ -298,9 +315,10 @@ async def test_the_pace_of_the_words_can_be_watched(desk: Page) -> None:
     await finished(desk)
 
 
-async def slowly(page: Page) -> None:
+async def slowly(page: Page, max_tokens: int = 400) -> None:
     """Let the model write at a reader's pace, and long enough to be interrupted."""
     await page.evaluate(
-        "() => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens: 400}))"
+        "(max_tokens) => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens}))",
+        max_tokens,
     )
     await reload(page)
