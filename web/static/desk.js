@@ -427,8 +427,9 @@ export class Desk {
 
   async #copySeed() {
     const { seed } = this.story.retryable()?.made ?? {};
-    await navigator.clipboard?.writeText(String(seed)).catch(() => {});
-    this.#progress("Copied: same seed, same text");
+    const isCopied = await navigator.clipboard?.writeText(String(seed)).then(() => true, () => false);
+    if (isCopied) this.#progress("Copied: same seed, same text");
+    else this.notice(`This browser does not let the page copy. The seed is ${seed}.`); // nor does any over plain HTTP
   }
 
   // ---- what the page shows

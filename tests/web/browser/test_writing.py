@@ -243,6 +243,15 @@ async def test_what_comes_while_an_input_method_composes_is_not_lost(desk: Page)
     assert await text_of(desk) == "日本" + BEGINNING + wire.completion(start["id"])
 
 
+async def test_the_seed_is_said_to_be_copied_only_where_it_is(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    await desk.evaluate("() => Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over HTTP
+    await desk.locator("#seed").click()
+    await expect(desk.get_by_role("alert")).to_contain_text("does not let the page copy")
+    await expect(desk.locator("#progress")).not_to_contain_text("Copied")
+
+
 async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -> None:
     await slowly(desk)
     await write(desk, BEGINNING)
