@@ -116,9 +116,9 @@ class Usage:
     def _check(self, tally: _Tally, rules: ServerRules) -> None:
         wait_s = tally.last_at + rules.cooldown_s - time.monotonic()
         if wait_s > 0:
-            raise RefusedError(f"In this server you may write every {rules.cooldown_s:g} s. Wait {wait_s:.0f} s more.")
+            raise RefusedError(f"Here you may write every {rules.cooldown_s:g} s. Wait {wait_s:.0f} s more.")
         if rules.daily_quota and tally.count >= rules.daily_quota:
             raise RefusedError(
-                f"You have written {tally.count} times in this server today, and {rules.daily_quota} a day are "
+                f"You have written {tally.count} times here today, and {rules.daily_quota} a day are "
                 "allowed. Come back after midnight UTC."
             )

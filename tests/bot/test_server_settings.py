@@ -55,7 +55,7 @@ async def test_a_spent_quota_says_when_to_come_back(
     await told(fake, await fake.slash(mo, channel, "server-settings limits", quota=2))
     message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
     answer = await told(fake, await fake.press(ada, message, "Continue"))
-    assert answer.startswith("You have written 2 times in this server today, and 2 a day are allowed.")
+    assert answer.startswith("You have written 2 times here today, and 2 a day are allowed.")
     await stands(fake, await fake.slash(eve, channel, "write", prompt="Once", length=5))
 
 
@@ -75,7 +75,9 @@ async def test_direct_messages_have_a_quota_of_their_own(
     async with running_bot(bot__daily_quota=1):
         await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
         message = await stands(fake, await fake.slash(ada, fake.dm(ada), "write", prompt="Once", length=5))
-        assert "1 a day are allowed" in await told(fake, await fake.press(ada, message, "Continue"))
+        assert "times here today, and 1 a day are allowed" in await told(
+            fake, await fake.press(ada, message, "Continue")
+        )
 
 
 async def test_what_was_acknowledged_too_late_is_not_charged(
@@ -109,7 +111,7 @@ async def test_a_cooldown_says_how_long(
     await told(fake, await fake.slash(mo, channel, "server-settings limits", cooldown=600.0))
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
     answer = await told(fake, await fake.slash(ada, channel, "write", prompt="Once"))
-    assert answer.startswith("In this server you may write every 600 s. Wait ")
+    assert answer.startswith("Here you may write every 600 s. Wait ")
 
 
 async def test_longest_bounds_what_is_asked_and_what_is_not(
