@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 TOKEN_LIFE_S = 15 * 60.0
 TOKEN_MARGIN_S = 20.0  # a slow answer must not meet an expired token
 UNKNOWN_MESSAGE, UNKNOWN_CHANNEL, UNKNOWN_WEBHOOK, INVALID_TOKEN = 10008, 10003, 10015, 50027
+FOLLOWUPS_SPENT = 40094  # five to a press, where people brought the bot themselves
 
 
 class OutOfReachError(Exception):
@@ -35,7 +36,7 @@ class Place:
 
     channel_id: int
     is_private: bool  # for one person's eyes: Discord calls it ephemeral
-    in_channel: bool  # the bot may edit here without a token
+    in_channel: bool = False  # the bot may edit here without a token
     message_ids: list[int] = field(default_factory=list)
     application_id: int = 0
     token: str | None = None
@@ -45,15 +46,12 @@ class Place:
     @classmethod
     def of(cls, interaction: discord.Interaction[Any], *, is_private: bool) -> Self:
         """Read off an interaction how its messages can be changed."""
-        is_home = interaction.is_guild_integration() or interaction.context.dm_channel
-        return cls(
-            channel_id=interaction.channel_id or 0,
-            is_private=is_private,
-            in_channel=is_home and not is_private and (interaction.guild_id is None or can_write(interaction)),
-        ).with_token(interaction)
+        return cls(channel_id=interaction.channel_id or 0, is_private=is_private).renewed_by(interaction)
 
-    def with_token(self, interaction: discord.Interaction[Any]) -> Self:
-        """Renew the token: every button press brings a new one, good for the message it was pressed on."""
+    def renewed_by(self, interaction: discord.Interaction[Any]) -> Self:
+        """Take what every button press brings: a new token, good for its message, and what the bot may do here now."""
+        is_home = interaction.is_guild_integration() or interaction.context.dm_channel
+        self.in_channel = is_home and not self.is_private and (interaction.guild_id is None or can_write(interaction))
         self.application_id, self.token = interaction.application_id, interaction.token
         self.token_until = interaction.created_at.timestamp() + TOKEN_LIFE_S
         self.token_ids = [interaction.message.id] if interaction.message else []
@@ -99,17 +97,28 @@ class StoryMessages:
 
         Every message is edited once at most. Raises DeletedError, OutOfReachError, and discord.py's HTTP errors.
         """
-        at = 0
-        for number, content in enumerate(contents):
-            here = view if number == len(contents) - 1 else None
-            while at < len(self.place.message_ids) and not await self._edit(self.place.message_ids[at], content, here):
-                del self.place.message_ids[at]
-            if at == len(self.place.message_ids):
-                await self._append(content, here)
-            at += 1
-        for message_id in self.place.message_ids[at:]:
+        ids = self.place.message_ids
+        for at, content in enumerate(contents):
+            try:
+                await self._put(at, content, view if at == len(contents) - 1 else None)
+            except OutOfReachError:
+                if at > 0:  # without its buttons the story could not be gone on with
+                    await self._edit(ids[at - 1], contents[at - 1], view)
+                raise
+        for message_id in ids[len(contents) :]:
             await self._delete(message_id)
-        del self.place.message_ids[at:]
+        del ids[len(contents) :]
+
+    async def _put(self, at: int, content: str, view: discord.ui.View | None) -> None:
+        """Make the message at a place say `content`. One that is out of reach gives way, once another stands for it."""
+        ids = self.place.message_ids
+        for found in range(at, len(ids)):
+            if await self._edit(ids[found], content, view):
+                break
+        else:
+            found = len(ids)
+            ids.append(await self._append(content, view))
+        del ids[at:found]
 
     async def _edit(self, message_id: int, content: str, view: discord.ui.View | None) -> bool:
         """Return False where the message is out of reach."""
@@ -144,10 +153,10 @@ class StoryMessages:
             return self._survive(error)
         return True
 
-    async def _append(self, content: str, view: discord.ui.View | None) -> None:
+    async def _append(self, content: str, view: discord.ui.View | None) -> int:
         message = await self._append_by_token(content, view) or await self._append_in_channel(content, view)
-        self.place.message_ids.append(message.id)
         self._shown[message.id] = _Shown(content, _ids(view))
+        return message.id
 
     async def _append_by_token(self, content: str, view: discord.ui.View | None) -> discord.Message | None:
         if self._followup is None or not self.place.has_token:
@@ -173,8 +182,7 @@ class StoryMessages:
         buttons: dict[str, Any] = {"view": view} if view else {}
         try:
             return await channel.send(content, allowed_mentions=NO_MENTIONS, **buttons)
-        except discord.Forbidden:
-            self.place.in_channel = False
+        except discord.Forbidden:  # it may still be allowed to edit
             raise OutOfReachError from None
 
     async def _delete(self, message_id: int) -> None:
@@ -199,6 +207,8 @@ class StoryMessages:
             raise DeletedError from None
         if error.code in (UNKNOWN_WEBHOOK, INVALID_TOKEN):
             self.place.token = None
+            return False
+        if error.code == FOLLOWUPS_SPENT:
             return False
         raise error
 

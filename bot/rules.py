@@ -54,7 +54,7 @@ class ServerRules:
     def check_person(self, interaction: discord.Interaction[Any]) -> None:
         """Raise RefusedError where the server lets only some roles write and the person has none of them."""
         member = interaction.user
-        if self.roles and isinstance(member, discord.Member) and not any(map(member.get_role, self.roles)):
+        if self.roles and isinstance(member, discord.Member) and not {*self.roles} & {role.id for role in member.roles}:
             roles = ", ".join(f"<@&{id_}>" for id_ in self.roles[:10])
             raise RefusedError(f"In this server only {roles} may write stories. Ask a moderator for the role.")
 
@@ -116,9 +116,9 @@ class Usage:
     def _check(self, tally: _Tally, rules: ServerRules) -> None:
         wait_s = tally.last_at + rules.cooldown_s - time.monotonic()
         if wait_s > 0:
-            raise RefusedError(f"In this server you may write every {rules.cooldown_s:g} s. Wait {wait_s:.0f} s more.")
+            raise RefusedError(f"Here you may write every {rules.cooldown_s:g} s. Wait {wait_s:.0f} s more.")
         if rules.daily_quota and tally.count >= rules.daily_quota:
             raise RefusedError(
-                f"You have written {tally.count} times in this server today, and {rules.daily_quota} a day are "
+                f"You have written {tally.count} times here today, and {rules.daily_quota} a day are "
                 "allowed. Come back after midnight UTC."
             )

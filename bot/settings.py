@@ -8,9 +8,10 @@ from typing import Self
 import yarl
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from core.errors import ConfigError
+from core.requests import RANGES
 
 TOKEN, API_URL, GATEWAY_URL = "DISCORD_TOKEN", "DISCORD_API_URL", "DISCORD_GATEWAY_URL"
 
@@ -20,12 +21,20 @@ class BotSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    pace: float = Field(default=12.0, ge=0, le=1000)
+    pace: float = 12.0
     edit_interval_s: float = Field(default=1.0, ge=1.0)
     longest: int = Field(default=2000, ge=1, le=4096)
     cooldown_s: float = Field(default=0.0, ge=0)
     daily_quota: int = Field(default=0, ge=0)
     restart_grace_s: float = Field(default=8.0, ge=0)
+
+    @field_validator("pace")
+    @classmethod
+    def _check_pace(cls, pace: float) -> float:
+        """Refuse at the start what core would refuse to everybody who writes."""
+        if pace not in RANGES["pace"]:
+            raise ValueError(f"must be in {RANGES['pace']}, got {pace}")
+        return pace
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class SettingsModal(discord.ui.Modal, title="Settings of this story"):
         for name, (label, description, _) in _FIELDS.items():
             value = story.asked.get(name)
             text = discord.ui.TextInput[Any](
-                custom_id=name, required=False, max_length=20, default=None if value is None else f"{value:.17g}"
+                custom_id=name, required=False, max_length=30, default=None if value is None else str(value)
             )
             self.add_item(discord.ui.Label(text=label, description=description, component=text))
         self.stop()  # discord.py shall not wait for it: `answer` takes it, now or after a restart

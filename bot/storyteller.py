@@ -109,7 +109,7 @@ class Storyteller:
 
         async def prepare() -> _Telling:
             story = await self._own_story(interaction, story_id)
-            story.place.with_token(interaction)
+            story.place.renewed_by(interaction)
             return await self._prepare(interaction, story, seed=story.asked.pop("seed", None), again=again)
 
         async def defer() -> None:
@@ -122,10 +122,10 @@ class Storyteller:
         story = await self._own_story(interaction, story_id)
         shown = contents(story, notes.standing(story))
         await acknowledge(interaction)
-        place = story.place.with_token(interaction)
+        place = story.place.renewed_by(interaction)
         story = await self.stories.step_back(story)
         story.place = place
-        await self._show(story, shown, interaction.followup)
+        await self._show(story, interaction.followup, shown)
 
     async def stop(self, interaction: Interaction, story_id: str) -> None:
         """End the writing of a story, or put right a message whose story is not being written any more."""
@@ -137,8 +137,8 @@ class Storyteller:
             return
         story = await self._own_story(interaction, story_id)
         await acknowledge(interaction)
-        story.place.with_token(interaction)
-        await self._show(story, [], interaction.followup)
+        story.place.renewed_by(interaction)
+        await self._show(story, interaction.followup)
 
     async def own_settings(self, interaction: Interaction, story_id: str) -> Story:
         """Return a story whose settings the person may change."""
@@ -173,8 +173,8 @@ class Storyteller:
                 if story_id in self._running:
                     continue
                 story.reason = INTERRUPTED
-                await self._show(story, [])
                 await self.stories.save(story)
+                await self._show(story)
                 log.info("interrupted story recovered story=%s", story_id)
             except Exception:  # one lost message must not keep the others from being put right
                 log.exception("an interrupted story could not be shown story=%s", story_id)
@@ -287,11 +287,7 @@ class Storyteller:
             request = await self._request(story, story.text_before(again=again), rules, seed=seed)
             await self._usage.take(story.user_key, story.guild_key, rules)
             telling.stream = Stream(self._events(request, story, rules), seed=request.sampling.seed)
-            try:
-                await telling.stream.begun()
-            except BaseException:
-                self._usage.give_back(story.user_key, story.guild_key)
-                raise
+            await telling.stream.begun()
         except BaseException:
             await self._give_up(telling)
             raise
@@ -308,7 +304,9 @@ class Storyteller:
         )
 
     async def _give_up(self, telling: _Telling) -> None:
-        if telling.stream is not None:
+        """Forget a story's next step before any of it is told."""
+        if telling.stream is not None:  # and so it was counted
+            self._usage.give_back(telling.story.user_key, telling.story.guild_key)
             await telling.stream.stop()
         del self._running[telling.story.id]
 
@@ -328,7 +326,7 @@ class Storyteller:
             await stream.stop("deleted")
             await kept(self.stories.delete(story.id))
         except OutOfReachError:
-            await tell(interaction, "I may no longer write in this channel. Your story is kept: try Continue later.")
+            await tell(interaction, "I can write no further here. Your story is kept: press Stop, and later Continue.")
         except Exception as error:  # a task's border
             await tell(interaction, sentence(error))
         finally:
@@ -347,11 +345,14 @@ class Storyteller:
             story.facts = {"tokens_per_s": stream.tokens_per_s, "copied": copied}
         await kept(self.stories.save(story))
 
-    async def _show(self, story: Story, shown: list[str], followup: discord.Webhook | None = None) -> None:
-        """Make a story's messages say how it stands; `shown` is what they say now, as far as it is known."""
-        messages = StoryMessages(self._client, story.place, shown, followup)
+    async def _show(
+        self, story: Story, followup: discord.Webhook | None = None, shown: list[str] | None = None
+    ) -> None:
+        """Make a story's messages say how it stands; `shown` is what they say now, where it stood elsewhere."""
+        standing = contents(story, notes.standing(story))
+        messages = StoryMessages(self._client, story.place, shown or standing, followup)
         try:
-            await messages.show(contents(story, notes.standing(story)), self._buttons(story))
+            await messages.show(standing, self._buttons(story))
         except DeletedError:
             await kept(self.stories.delete(story.id))
         except OutOfReachError:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _RULES = ["channels", "roles", "longest", "cooldown_s", "daily_quota", "logs_prompts", "checkpoint"]
 _NAMES = [*_RULES, "length", "temperature", "top_p"]
+MOST_MENTIONS = 25
 
 
 class _Moderation(app_commands.Group):
@@ -154,12 +155,10 @@ def _owner(interaction: "discord.Interaction[Fablewright]") -> str:
 
 
 def _describe(rules: ServerRules, defaults: dict[str, Any]) -> str:
-    channels = ", ".join(f"<#{id_}>" for id_ in rules.channels[:40]) or "all"
-    roles = ", ".join(f"<@&{id_}>" for id_ in rules.roles[:40]) or "everybody"
     lines = [
         "In this server:",
-        f"- channels: {channels}",
-        f"- who may write: {roles}",
+        f"- channels: {_some([f'<#{id_}>' for id_ in rules.channels]) or 'all'}",
+        f"- who may write: {_some([f'<@&{id_}>' for id_ in rules.roles]) or 'everybody'}",
         f"- longest continuation: {rules.longest} tokens",
         f"- cooldown: {rules.cooldown_s:g} s" if rules.cooldown_s else "- cooldown: none",
         f"- daily quota: {rules.daily_quota or 'no limit'}",
@@ -167,3 +166,9 @@ def _describe(rules: ServerRules, defaults: dict[str, Any]) -> str:
         f"- model: {rules.checkpoint or 'the default'}",
     ]
     return "\n".join(lines) + (f"\n{listing(defaults)}" if defaults else "")
+
+
+def _some(mentions: list[str]) -> str:
+    """Join as many as leave room in a message for a second list."""
+    more = len(mentions) - MOST_MENTIONS
+    return ", ".join(mentions[:MOST_MENTIONS]) + (f" and {more} more" if more > 0 else "")

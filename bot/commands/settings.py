@@ -11,7 +11,7 @@ from core.requests import GenerationRequest, SamplingDefaults, sampling_params
 
 from ..replies import tell
 from ..sampling import SHOWN_AS, USER_SETTINGS, listing
-from .options import Temperature, TopP
+from .options import CacheStrength, MinP, Pace, RepetitionPenalty, Temperature, TopK, TopP
 
 if TYPE_CHECKING:
     from ..client import Fablewright
@@ -66,11 +66,11 @@ def _add_setting(group: app_commands.Group, longest: int) -> None:
         length: app_commands.Range[int, 1, longest] | None = None,
         temperature: Temperature | None = None,
         top_p: TopP | None = None,
-        top_k: app_commands.Range[int, 0, 1000] | None = None,
-        min_p: app_commands.Range[float, 0.0, 1.0] | None = None,
-        repetition_penalty: app_commands.Range[float, 1.0, 2.0] | None = None,
-        cache_strength: app_commands.Range[float, 0.0, 1.0] | None = None,
-        pace: app_commands.Range[float, 0.0, 1000.0] | None = None,
+        top_k: TopK | None = None,
+        min_p: MinP | None = None,
+        repetition_penalty: RepetitionPenalty | None = None,
+        cache_strength: CacheStrength | None = None,
+        pace: Pace | None = None,
     ) -> None:
         given = {
             "max_tokens": length,

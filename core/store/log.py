@@ -143,11 +143,10 @@ class Log:
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
 
-    async def count(self, *, user_key: str, guild_key: str | None = None, since: datetime) -> int:
-        """Return how many generations a user began, in one guild or anywhere."""
-        query = sa.select(sa.func.count()).where(Generation.user_key == user_key, Generation.started_at >= since)
-        if guild_key is not None:
-            query = query.where(Generation.guild_key == guild_key)
+    async def count(self, *, user_key: str, guild_key: str | None, since: datetime) -> int:
+        """Return how many generations a user began in one guild; None is outside of guilds."""
+        where = (Generation.user_key == user_key, Generation.guild_key == guild_key, Generation.started_at >= since)
+        query = sa.select(sa.func.count()).where(*where)
         async with self._database.read() as session:
             return await session.scalar(query) or 0
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bot.client import Fablewright
-from tests.bot.watching import RunningBot, small_print, stands, told, words
+from tests.bot.watching import RunningBot, small_print, stands, stopped, told, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Interaction, Message, Person
 from tests.tiny import TEXT
@@ -94,6 +94,16 @@ async def test_the_form_changes_what_the_story_gets_next(fake: FakeDiscord, ada:
     assert values["seed"] is None
 
 
+async def test_the_form_shows_numbers_as_they_were_typed(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
+) -> None:
+    asked = await fake.slash(ada, channel, "write", prompt="Once", length=5, temperature=0.003, top_p=0.8)
+    form = await fake.press(ada, await stands(fake, asked), "Settings")
+    await fake.until(lambda: form.response)
+    values = {label["component"]["custom_id"]: label["component"].get("value") for label in form.modal["components"]}
+    assert (values["max_tokens"], values["temperature"], values["top_p"]) == ("5", "0.003", "0.8")
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
@@ -167,6 +177,22 @@ async def test_buttons_work_after_a_restart(
         await fake.press(ada, message, "Continue")
         await changed(fake, message, before)
         assert " · 3 tokens" in small_print(message)
+
+
+async def test_a_story_longer_than_the_messages_of_one_press_goes_on_with_the_next(
+    fake: FakeDiscord, bot: Fablewright, ada: Person
+) -> None:
+    elsewhere = fake.channel(fake.guild("Elsewhere", has_bot=False), bot_permissions=0)
+    prompt = "*" * 4000  # shown with as many backslashes
+    asked = await fake.slash(ada, elsewhere, "write", prompt=prompt, length=2000)
+    await fake.until(lambda: 400 in fake.statuses())
+    await stopped(bot)
+    pressed = await fake.press(ada, asked.followups[-1], "Stop")
+    await fake.until(lambda: pressed.followups and "Continue" in pressed.followups[-1].buttons)
+    (story,) = await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id))
+    text = (await bot.storyteller.stories.load(story.id)).text
+    shown = "".join(words(message) for message in [*asked.messages, *pressed.followups])
+    assert "".join(shown.split()) == "".join(text.split())
 
 
 async def test_what_cannot_be_reached_any_more_is_left_and_the_story_goes_on(

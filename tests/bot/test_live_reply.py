@@ -1,15 +1,15 @@
 """A story is seen growing, whatever Discord does meanwhile."""
 
-import asyncio
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from bot.client import Fablewright
-from tests.bot.watching import RunningBot, small_print, stands, told, words
+from tests.bot.watching import RunningBot, small_print, stands, stopped, told, words
 from tests.fakes.discord import FakeDiscord
-from tests.fakes.discord_world import Channel, Person
+from tests.fakes.discord_world import SEND_MESSAGES, VIEW_CHANNEL, Channel, Person
+from tests.tiny import TEXT
 
 
 async def full_text(bot: Fablewright, ada: Person) -> str:
@@ -166,7 +166,7 @@ async def test_where_only_the_token_reaches_it_pauses_in_time_and_offers_continu
         assert words(message).startswith(before)
 
 
-async def test_losing_the_channel_after_the_token_keeps_the_story(
+async def test_a_story_whose_channel_was_lost_after_the_token_goes_on_when_it_is_back(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
 ) -> None:
     async with running_bot(bot__pace=15) as bot:
@@ -176,6 +176,35 @@ async def test_losing_the_channel_after_the_token_keeps_the_story(
         await fake.until(lambda: 403 in fake.statuses())
         await stopped(bot)
         assert len(await full_text(bot, ada)) > len("Once")
+        assert "Your story is kept" in await told(fake, asked)
+        channel.bot_permissions = VIEW_CHANNEL | SEND_MESSAGES
+        message = asked.reply
+        await fake.press(ada, message, "Stop")
+        await fake.until(lambda: "Continue" in message.buttons)
+        before, by_channel = words(message), len(fake.requests("PATCH", "/channels/"))
+        await fake.press(ada, message, "Continue", age_s=15 * 60 - 22)
+        await fake.until(lambda: len(fake.requests("PATCH", "/channels/")) > by_channel)
+        await fake.press(ada, message, "Stop")
+        await fake.until(lambda: "Continue" in message.buttons)
+        assert words(message).startswith(before)
+        assert len(words(message)) > len(before)
+
+
+async def test_a_story_that_may_add_no_message_keeps_its_buttons(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__pace=20) as bot:
+        prompt = TEXT + TEXT[:480]  # a message less some words
+        asked = await fake.slash(ada, channel, "write", prompt=prompt, length=300, age_s=15 * 60 - 22)
+        await fake.until(lambda: asked.original and "Stop" in asked.original.buttons)
+        channel.bot_permissions = VIEW_CHANNEL
+        await fake.until(lambda: 403 in fake.statuses())
+        await stopped(bot)
+        pressed = await fake.press(ada, asked.reply, "Stop")
+        await fake.until(lambda: pressed.followups and "Continue" in pressed.followups[-1].buttons)
+        assert not asked.reply.buttons
+        shown = words(asked.reply) + words(pressed.followups[-1])
+        assert "".join(shown.split()) == "".join((await full_text(bot, ada)).split())
 
 
 async def test_a_gateway_drop_loses_no_story(
@@ -189,10 +218,3 @@ async def test_a_gateway_drop_loses_no_story(
         assert words(message).split() == (await full_text(bot, ada)).split()
         await told(fake, await fake.slash(ada, channel, "settings show"))
         assert fake.gateway.resumes
-
-
-async def stopped(bot: Fablewright) -> None:
-    """Wait until the bot writes nothing any more."""
-    tasks = {telling.task for telling in bot.storyteller._running.values() if telling.task}
-    if tasks:
-        await asyncio.wait(tasks)

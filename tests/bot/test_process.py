@@ -13,6 +13,7 @@ import pytest
 from tests.bot.watching import small_print, stands, told, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Person
+from tests.tiny import TEXT
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,6 +154,31 @@ async def test_a_story_killed_midway_says_so_after_the_restart_and_goes_on(
             await fake.press(ada, message, "Stop")
             await stands(fake, asked)
             assert words(message).startswith(before)
+
+
+async def test_a_private_story_killed_midway_goes_on_long_after_the_restart(
+    environment: dict[str, str], fake: FakeDiscord, channel: Channel, ada: Person
+) -> None:
+    async with process(environment, fake) as running:
+        asked = await fake.slash(ada, channel, "write", prompt=TEXT * 2, length=500, private=True)
+        await fake.until(lambda: asked.followups and len(asked.followups[-1].edited_at) >= 3)
+        running.kill()
+        await running.wait()
+    before = [words(message) for message in asked.messages]
+    asked.id -= (16 * 60 * 1000) << 22  # for Discord it is 16 minutes old now
+    async with process(environment, fake):
+        await fake.until(lambda: 401 in fake.statuses())
+        assert [words(message) for message in asked.messages] == before
+        last = asked.messages[-1]
+        await fake.press(ada, last, "Stop")
+        await stands(fake, asked)
+        assert small_print(last).endswith("interrupted by a restart: press Continue")
+        await fake.press(ada, last, "Continue")
+        await fake.until(lambda: "Stop" in last.buttons)
+        await fake.press(ada, last, "Stop")
+        await stands(fake, asked)
+        assert words(last).startswith(before[-1])
+        assert [words(message) for message in asked.messages[:-1]] == before[:-1]
 
 
 async def test_a_story_stopped_with_the_process_says_so_at_once(

@@ -1,10 +1,13 @@
 """What moderators decide holds for everybody in their server."""
 
+import asyncio
+
 import pytest
 
 from bot.client import Fablewright
 from tests.bot.watching import RunningBot, small_print, stands, told
 from tests.fakes.discord import FakeDiscord
+from tests.fakes.discord_rest import ACKNOWLEDGE_S
 from tests.fakes.discord_world import Channel, Person
 
 
@@ -52,7 +55,7 @@ async def test_a_spent_quota_says_when_to_come_back(
     await told(fake, await fake.slash(mo, channel, "server-settings limits", quota=2))
     message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
     answer = await told(fake, await fake.press(ada, message, "Continue"))
-    assert answer.startswith("You have written 2 times in this server today, and 2 a day are allowed.")
+    assert answer.startswith("You have written 2 times here today, and 2 a day are allowed.")
     await stands(fake, await fake.slash(eve, channel, "write", prompt="Once", length=5))
 
 
@@ -64,6 +67,33 @@ async def test_the_quota_is_remembered_over_a_restart(
         message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
     async with running_bot():
         assert "1 a day are allowed" in await told(fake, await fake.press(ada, message, "Continue"))
+
+
+async def test_direct_messages_have_a_quota_of_their_own(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__daily_quota=1):
+        await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+        message = await stands(fake, await fake.slash(ada, fake.dm(ada), "write", prompt="Once", length=5))
+        assert "times here today, and 1 a day are allowed" in await told(
+            fake, await fake.press(ada, message, "Continue")
+        )
+
+
+async def test_what_was_acknowledged_too_late_is_not_charged(
+    fake: FakeDiscord,
+    running_bot: RunningBot,
+    ada: Person,
+    channel: Channel,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_bot(bot__daily_quota=1, bot__cooldown_s=600):
+        fake.fail("POST .*/callback", delay_s=ACKNOWLEDGE_S + 0.5)
+        await fake.slash(ada, channel, "write", prompt="Once", length=5)
+        async with asyncio.timeout(60):
+            while "answered too late" not in caplog.text:  # noqa: ASYNC110 — there is no event to wait for
+                await asyncio.sleep(0.05)
+        await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
 
 
 async def test_many_presses_at_one_instant_do_not_slip_past_the_quota(
@@ -81,7 +111,7 @@ async def test_a_cooldown_says_how_long(
     await told(fake, await fake.slash(mo, channel, "server-settings limits", cooldown=600.0))
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
     answer = await told(fake, await fake.slash(ada, channel, "write", prompt="Once"))
-    assert answer.startswith("In this server you may write every 600 s. Wait ")
+    assert answer.startswith("Here you may write every 600 s. Wait ")
 
 
 async def test_longest_bounds_what_is_asked_and_what_is_not(
@@ -101,6 +131,28 @@ async def test_the_servers_defaults_lie_under_ones_own(
     await told(fake, await fake.slash(ada, channel, "settings set", length=9))
     assert " · 9 tokens" in small_print(await stands(fake, await fake.slash(ada, channel, "write", prompt="Once")))
     assert " · 4 tokens" in small_print(await stands(fake, await fake.slash(eve, channel, "write", prompt="Once")))
+
+
+async def test_everybody_can_be_let_write_as_a_role(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    everyone = channel.guild.id  # as Discord has it
+    await told(fake, await fake.slash(mo, channel, "server-settings role", role=everyone, allowed=True))
+    await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+
+
+async def test_long_lists_of_channels_and_roles_fit_in_one_message(
+    fake: FakeDiscord, bot: Fablewright, mo: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    ids = list(range(10**19, 10**19 + 50))
+    guild_key = bot.store.opaque.key("guild", channel.guild.id)
+    await bot.store.settings.set("guild", guild_key, channels=ids, roles=ids)
+    shown = await told(fake, await fake.slash(mo, channel, "server-settings show"))
+    assert f"- channels: <#{ids[0]}>, " in shown
+    assert f"<@&{ids[24]}> and 25 more\n" in shown
+    assert len(shown) <= 2000
 
 
 async def test_the_model_is_chosen_from_a_list(

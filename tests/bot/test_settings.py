@@ -4,6 +4,7 @@ from pydantic import ValidationError
 from bot.settings import Addresses, BotSettings
 from core.config import Config
 from core.errors import ConfigError
+from core.requests import RANGES, Range
 
 
 def test_config_toml_states_the_defaults() -> None:
@@ -13,6 +14,13 @@ def test_config_toml_states_the_defaults() -> None:
 def test_edits_closer_than_a_second_cannot_be_asked_for() -> None:
     with pytest.raises(ValidationError):
         BotSettings(edit_interval_s=0.5)
+
+
+def test_a_pace_that_core_would_refuse_to_everybody_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RANGES, "pace", Range(0.5, 10))
+    assert BotSettings(pace=0.5).pace == 0.5
+    with pytest.raises(ValidationError, match=r"must be in \[0.5, 10\], got 0.25"):
+        BotSettings(pace=0.25)
 
 
 @pytest.mark.parametrize("name", ["DISCORD_API_URL", "DISCORD_GATEWAY_URL"])

@@ -1,5 +1,6 @@
 """How tests wait for and read what the bot shows."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -15,6 +16,13 @@ async def stands(fake: FakeDiscord, asked: Interaction, *, timeout_s: float = 60
     """Wait until a story stands, its buttons under its last message, and return that."""
     await fake.until(lambda: asked.messages and "Continue" in asked.messages[-1].buttons, timeout_s=timeout_s)
     return asked.messages[-1]
+
+
+async def stopped(bot: Fablewright) -> None:
+    """Wait until the bot writes nothing any more."""
+    tasks = {telling.task for telling in bot.storyteller._running.values() if telling.task}
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 async def told(fake: FakeDiscord, asked: Interaction) -> str:

@@ -308,7 +308,7 @@ class FakeDiscord:
                 partial = value.as_json() | {"permissions": str(value.bot_permissions)}
                 resolved.setdefault("channels", {})[str(value.id)] = partial
             for guild in self.guilds.values():
-                if isinstance(value, int) and value in guild.roles:
+                if isinstance(value, int) and value in (guild.id, *guild.roles):
                     role = next(role for role in guild.as_json(self.bot)["roles"] if role["id"] == str(value))
                     resolved.setdefault("roles", {})[str(value)] = role
         return resolved

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ACKNOWLEDGE_S = 3.0
 TOKEN_LIFE_S = 15 * 60.0
+MOST_FOLLOWUPS = 5  # to one interaction, where people brought the application themselves
 PREFIX = "/api/v10"
 COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
 
@@ -69,6 +70,7 @@ UNKNOWN_INTERACTION = (404, 10062, "Unknown interaction")
 ALREADY_ACKNOWLEDGED = (400, 40060, "Interaction has already been acknowledged.")
 MISSING_ACCESS = (403, 50001, "Missing Access")
 OTHERS_MESSAGE = (403, 50005, "Cannot edit a message authored by another user")
+FOLLOWUPS_SPENT = (400, 40094, "This interaction has hit the maximum number of follow up messages")
 EMPTY_MESSAGE = (400, 50006, "Cannot send an empty message")
 MISSING_PERMISSIONS = (403, 50013, "Missing Permissions")
 INVALID_WEBHOOK_TOKEN = (401, 50027, "Invalid Webhook Token")
@@ -254,6 +256,9 @@ class Rest:
             _check_message(data)
             await self._change(original, data)
             return json_response(original.as_json())
+        guild = interaction.channel.guild
+        if guild is not None and not guild.has_bot and len(interaction.followups) == MOST_FOLLOWUPS:
+            raise ApiError(*FOLLOWUPS_SPENT)
         message = self._new_message(interaction.channel, interaction.token, data)
         interaction.followups.append(message)
         await self.discord.announce("MESSAGE_CREATE", message)

@@ -16,6 +16,7 @@ import { Why } from "./why.js";
 const CHOICES = 6;
 const SAVE_MS = 400;
 const COPIED_MS = 900;
+const COMPOSING_MS = 100;
 const SAVE_LIVE_MS = 1500;
 
 export class Desk {
@@ -91,13 +92,18 @@ export class Desk {
     this.save();
   }
 
-  /** Another tab has saved this story: take in the branches it has added. */
+  /** Another tab has saved this story: take in the branches it has added, and its facts unless they have changed here. */
   async takeIn(id) {
     if (id !== this.meta.id) return;
+    const wasTouched = this.isTouched;
     const kept = await this.shelf.load(id);
+    if (id !== this.meta.id) return; // another story lies here by now
     this.isGone = !kept;
     if (!kept) return;
     this.story.adopt(kept.nodes);
+    const { title, checkpoint, isOnServer } = wasTouched || this.isTouched ? this.meta : kept.meta;
+    Object.assign(this.meta, { title, checkpoint, isOnServer });
+    byId("title").value = title;
     if (this.story.text() !== this.editor.text) this.#showText();
     this.#showMap();
   }
@@ -123,7 +129,21 @@ export class Desk {
     } catch (error) {
       this.notice(`This browser could not keep the story (${error.message}). Export it to be safe.`);
     }
-    this.onSaved?.();
+    this.onSaved?.(meta, story);
+  }
+
+  /** Note facts of a story, whether it still lies on the desk or not. */
+  async mark({ meta, story }, facts) {
+    if (meta.id === this.meta.id) {
+      Object.assign(this.meta, facts);
+      this.isTouched = true;
+      await this.save();
+      return;
+    }
+    const kept = (await this.shelf.list()).find(({ id }) => id === meta.id);
+    if (!kept) return;
+    await this.shelf.put({ ...kept, ...facts }, []);
+    this.onSaved?.({ ...kept, ...facts }, story);
   }
 
   // ---- the model's hand
@@ -235,9 +255,15 @@ export class Desk {
         live.tokens.push(...tokens);
         this.#flushSoon();
       },
-      onDone: (done) => this.#done(live, done),
-      onError: (error) => this.#failed(live, error),
+      onDone: (done) => this.#onceComposed(() => this.#done(live, done)),
+      onError: (error) => this.#onceComposed(() => this.#failed(live, error)),
     };
+  }
+
+  /** An input method would lose its place if the page changed under it. */
+  #onceComposed(act) {
+    if (this.editor.isComposing) setTimeout(() => this.#onceComposed(act), COMPOSING_MS);
+    else act();
   }
 
   #flushSoon() {
@@ -257,7 +283,7 @@ export class Desk {
     const { live } = this;
     if (!live?.text && !live?.tokens.length) return;
     if (this.editor.isComposing) {
-      this.#flushSoon(); // an input method would lose its place
+      this.#flushSoon();
       return;
     }
     const seam = this.story.seam(live.node);
@@ -307,7 +333,6 @@ export class Desk {
       this.live = null;
       this.#dropUnwritten(live);
       this.#lift();
-      this.#showText();
       this.#progress("");
       const isGone = code === "unknown_checkpoint";
       this.notice(sentence(message), isGone ? h("a", { href: "#models" }, "Choose another") : h("button", { type: "button", onclick: () => this.generate() }, "Try again"));
@@ -317,7 +342,9 @@ export class Desk {
 
   /** A continuation of which nothing came is no step to stand on. */
   #dropUnwritten({ node }) {
-    if (this.story.current === node && !this.story.node(node).inserted) this.story.undo();
+    if (this.story.current !== node || this.story.node(node).inserted) return;
+    this.story.undo();
+    this.#showText(); // what it was to stand in place of
   }
 
   #lift() {
@@ -400,8 +427,9 @@ export class Desk {
 
   async #copySeed() {
     const { seed } = this.story.retryable()?.made ?? {};
-    await navigator.clipboard?.writeText(String(seed)).catch(() => {});
-    this.#progress("Copied: same seed, same text");
+    const isCopied = await navigator.clipboard?.writeText(String(seed)).then(() => true, () => false);
+    if (isCopied) this.#progress("Copied: same seed, same text");
+    else this.notice(`This browser does not let the page copy. The seed is ${seed}.`); // nor does any over plain HTTP
   }
 
   // ---- what the page shows

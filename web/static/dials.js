@@ -2,6 +2,7 @@
 
 import { api, h } from "./dom.js";
 import { PRESETS } from "./settings.js";
+import { forget } from "./share.js";
 
 /** name, label, least, most, step, what it does; the server has the last word on ranges (docs/protocol.md) */
 const FIELDS = [
@@ -15,9 +16,13 @@ const FIELDS = [
 ];
 
 export class Dials {
-  /** Build the form into `root`. @param {HTMLElement} root @param {import("./settings.js").Settings} settings */
-  constructor(root, settings) {
-    this.settings = settings;
+  /**
+   * Build the form into `root`.
+   * @param {HTMLElement} root
+   * @param {{settings: import("./settings.js").Settings, desk: import("./desk.js").Desk}} parts
+   */
+  constructor(root, { settings, desk }) {
+    Object.assign(this, { settings, desk });
     /** each shows one value in its field */
     this.shown = [];
     root.replaceChildren(
@@ -110,14 +115,14 @@ export class Dials {
   }
 
   #data() {
-    const forget = h("button", { type: "button", class: "link" }, "Delete all of it");
-    forget.addEventListener("click", async () => {
+    const button = h("button", { type: "button", class: "link" }, "Delete all of it");
+    button.addEventListener("click", async () => {
       if (!confirm("Delete everything the server keeps about you: stories, links, settings, log? Stories in this browser stay.")) return;
-      const said = await api("DELETE", "/api/me").then(() => "It is gone.", (error) => error.message);
-      forget.replaceWith(h("span", { role: "status" }, said));
+      const said = await forget(this.desk).then(() => "It is gone.", (error) => error.message);
+      button.replaceWith(h("span", { role: "status" }, said));
     });
     const take = h("a", { class: "link", href: "/api/me/export", download: "fablewright.json" }, "Take a copy");
-    return h("div", {}, h("small", {}, "What the server keeps about you:"), h("div", { class: "row" }, take, forget));
+    return h("div", {}, h("small", {}, "What the server keeps about you:"), h("div", { class: "row" }, take, button));
   }
 
   #theme() {

@@ -34,11 +34,11 @@ async function main() {
 
   const views = {
     "": () => showDesk(),
-    stories: async () => (await import("./shelf.js")).showShelf(byId("other"), { desk, shelf, open: openStory }),
-    models: async () => (await import("./models.js")).showModels(byId("other"), { desk, settings, streams }),
+    stories: async (root) => (await import("./shelf.js")).showShelf(root, { desk, shelf, open: openStory }),
+    models: async (root) => (await import("./models.js")).showModels(root, { desk, settings, streams }),
   };
   async function openStory(story) {
-    await desk.show(story);
+    if (story.meta.id !== desk.meta.id) await desk.show(story); // it may be being written there
     history.pushState(null, "", "/");
     await route();
   }
@@ -53,8 +53,10 @@ async function main() {
       if (view === link) byId(id).setAttribute("aria-current", "page");
       else byId(id).removeAttribute("aria-current");
     }
+    const root = h("div", {}); // of its own: a view that comes late must not cover the one chosen since
+    byId("other").replaceChildren(root);
     if (view) await desk.save();
-    await views[view]();
+    await views[view](root);
     scrollTo(0, view ? 0 : scrollY);
   }
   byId("home").addEventListener("click", (event) => {
@@ -65,6 +67,7 @@ async function main() {
   panel.onNew = () => openStory({ meta: newMeta(), nodes: [] });
   addEventListener("popstate", route); // comes with every change of the hash, too
   await route();
+  addEventListener("unhandledrejection", ({ reason }) => desk.notice(reason.message)); // what a click could not do
   streams.connect();
   return undefined;
 }
@@ -81,16 +84,25 @@ async function putOnDesk(desk, shelf) {
   await desk.show(kept ?? { meta: newMeta(), nodes: [] });
 }
 
-/** A story that is kept on the server too goes there soon after every save. */
+/** A story that is kept on the server too goes there soon after every save, whichever lies on the desk by then. */
 function keepOnServer(desk) {
-  let due = null;
-  desk.onSaved = () => {
-    if (!desk.meta.isOnServer) return;
-    due ??= setTimeout(async () => {
-      due = null;
+  const due = new Map();
+  const send = async (id) => {
+    const one = due.get(id);
+    due.delete(id);
+    if (!one?.meta.isOnServer) return;
+    try {
       const { upload } = await import("./share.js");
-      await upload(desk).catch((error) => desk.notice(`The server could not keep the story: ${error.message}`));
-    }, UPLOAD_MS);
+      await upload(one);
+    } catch (error) {
+      desk.notice(`The server could not keep the story: ${error.message}`);
+    }
+  };
+  desk.onSaved = (meta, story) => {
+    if (!meta.isOnServer) return void due.delete(meta.id);
+    if (!due.has(meta.id)) setTimeout(() => send(meta.id), UPLOAD_MS);
+    due.set(meta.id, { meta, story });
+    return undefined;
   };
 }
 

@@ -20,12 +20,15 @@ export class Panel {
     const isOpen = this.opener?.id === `open-${name}`;
     this.close();
     if (isOpen) return;
-    this.opener = byId(`open-${name}`);
-    this.opener.setAttribute("aria-expanded", "true");
+    const opener = byId(`open-${name}`);
+    this.opener = opener;
+    opener.setAttribute("aria-expanded", "true");
     byId("panel-title").textContent = name === "settings" ? "How it writes" : "This story";
     const body = byId("panel-body");
-    if (name === "settings") new (await import("./dials.js")).Dials(body, this.settings);
-    else (await import("./about.js")).showStory(body, this);
+    const { Dials, showStory } = await (name === "settings" ? import("./dials.js") : import("./about.js"));
+    if (this.opener !== opener) return; // it was closed before it came
+    if (name === "settings") new Dials(body, this);
+    else showStory(body, this);
     byId("panel").hidden = false;
     byId("close-panel").focus({ preventScroll: true });
   }

@@ -10,22 +10,30 @@ import { newMeta } from "./storage.js";
 const DAYS = 30;
 const BATCH_BYTES = 2_000_000; // the server takes 4 MiB
 
-/** @param {HTMLElement} root @param {import("./desk.js").Desk} desk */
-export async function renderSharing(root, desk) {
-  const again = () => renderSharing(root, desk);
+/** what the server has of each story: its nodes' stamps, by story and node */
+const sent = new Map();
+let lastTurn = Promise.resolve();
+
+/**
+ * @param {HTMLElement} root
+ * @param {import("./desk.js").Desk} desk
+ * @param {{meta: object, story: object}} [one]  the story, whatever lies on the desk when an answer comes
+ */
+export async function renderSharing(root, desk, one = { meta: desk.meta, story: desk.story }) {
+  const { meta } = one;
   const attempt = (act) => async () => {
     try {
       await act();
     } catch (error) {
       desk.notice(error.message);
     }
-    await again();
+    await renderSharing(root, desk, one);
   };
   const keep = h("input", { type: "checkbox", id: "on-server", "aria-describedby": "why-on-server" });
-  keep.checked = desk.meta.isOnServer;
-  keep.addEventListener("change", attempt(() => (keep.checked ? keepOnServer(desk) : takeFromServer(desk))));
-  const share = h("button", { type: "button", class: "link", onclick: attempt(() => makeLink(desk)) }, "Make a link to read it");
-  const links = desk.meta.isOnServer ? await listLinks(desk).catch(() => []) : [];
+  keep.checked = meta.isOnServer;
+  keep.addEventListener("change", attempt(() => (keep.checked ? keepOnServer(desk, one) : takeFromServer(desk, [meta], placeOf(meta)))));
+  const share = h("button", { type: "button", class: "link", onclick: attempt(() => makeLink(desk, one)) }, "Make a link to read it");
+  const links = meta.isOnServer ? await listLinks(meta).catch(() => []) : [];
   root.replaceChildren(
     h("h3", {}, "On the server"),
     h(
@@ -33,18 +41,18 @@ export async function renderSharing(root, desk) {
       { class: "toggle" },
       keep,
       h("label", { for: "on-server" }, "Keep it there too"),
-      h("small", { id: "why-on-server" }, desk.meta.isOnServer ? "It is there, and every change follows." : "Otherwise it stays in this browser alone."),
+      h("small", { id: "why-on-server" }, meta.isOnServer ? "It is there, and every change follows." : "Otherwise it stays in this browser alone."),
     ),
     h("div", { class: "row" }, share),
-    h("ul", { class: "links" }, ...links.map((link) => linkItem(link, desk, attempt))),
+    h("ul", { class: "links" }, ...links.map((link) => linkItem(link, meta, attempt))),
   );
 }
 
-function linkItem(link, desk, attempt) {
+function linkItem(link, meta, attempt) {
   const url = new URL(link.path, location.href).href;
   const field = h("input", { readonly: true, value: url, "aria-label": "The link" });
   field.addEventListener("focus", () => field.select());
-  const withdraw = () => api("DELETE", `/api/stories/${desk.meta.id}/shares/${link.id}`);
+  const withdraw = () => api("DELETE", `${placeOf(meta)}/shares/${link.id}`);
   return h(
     "li",
     {},
@@ -54,46 +62,68 @@ function linkItem(link, desk, attempt) {
   );
 }
 
-async function makeLink(desk) {
-  await keepOnServer(desk);
-  const shown = { text: desk.story.text(), title: titleOf(desk), days: DAYS };
-  await api("POST", `/api/stories/${desk.meta.id}/shares`, shown);
+async function makeLink(desk, one) {
+  await keepOnServer(desk, one);
+  const shown = { text: one.story.text(), title: titleOf(one), days: DAYS };
+  await api("POST", `${placeOf(one.meta)}/shares`, shown);
 }
 
-async function listLinks(desk) {
-  return (await api("GET", `/api/stories/${desk.meta.id}/shares`)).shares;
+async function listLinks(meta) {
+  return (await api("GET", `${placeOf(meta)}/shares`)).shares;
 }
 
-async function keepOnServer(desk) {
-  await desk.save();
-  await upload(desk);
-  desk.meta.isOnServer = true;
-  desk.isTouched = true;
-  await desk.save();
+function placeOf(meta) {
+  return `/api/stories/${meta.id}`;
 }
 
-async function takeFromServer(desk) {
-  await api("DELETE", `/api/stories/${desk.meta.id}`);
-  desk.meta.isOnServer = false;
-  desk.sent = new Map();
-  desk.isTouched = true;
-  await desk.save();
+async function keepOnServer(desk, one) {
+  if (!one.meta.isOnServer) sent.delete(one.meta.id); // what was there once has been deleted
+  await upload(one);
+  await desk.mark(one, { isOnServer: true });
+}
+
+/** Have the server delete what `path` names, which are these stories at least; no change of theirs follows. */
+async function takeFromServer(desk, metas, path) {
+  const mark = async (isOnServer) => {
+    for (const meta of metas) await desk.mark({ meta }, { isOnServer });
+  };
+  await mark(false);
+  try {
+    await inTurn(() => api("DELETE", path));
+  } catch (error) {
+    if (error.status === 404) return; // somebody was faster
+    await mark(true);
+    throw error;
+  }
+}
+
+/** Have the server delete everything that it keeps about the visitor. */
+export async function forget(desk) {
+  const there = (await desk.shelf.list()).filter((meta) => meta.isOnServer);
+  await takeFromServer(desk, there, "/api/me");
+}
+
+/** Change what the server keeps, one change after another: nothing that was on its way arrives after its deletion. */
+function inTurn(act) {
+  lastTurn = lastTurn.then(act, act);
+  return lastTurn;
 }
 
 /** Send what the server does not have yet; called after every save of a story that is kept there. */
-export async function upload(desk) {
-  const { meta, story } = desk;
-  desk.sent ??= new Map();
-  const sent = desk.sent.get(meta.id) ?? new Map();
-  const due = [...story.nodes.values()].filter((node) => sent.get(node.id) !== stamp(node));
-  const facts = { title: titleOf(desk).slice(0, 300), details: { checkpoint: meta.checkpoint, created: meta.created } };
-  for (const batch of batches(due)) {
-    const isLast = batch.at(-1) === due.at(-1);
-    const current = isLast ? { current_node_id: story.current } : {};
-    await api("PUT", `/api/stories/${meta.id}`, { ...facts, ...current, nodes: batch.map(toServer) });
-    for (const node of batch) sent.set(node.id, stamp(node));
-  }
-  desk.sent.set(meta.id, sent);
+export function upload({ meta, story }) {
+  return inTurn(async () => {
+    const known = sent.get(meta.id) ?? new Map();
+    sent.set(meta.id, known);
+    const stamps = new Map([...story.nodes.values()].map((node) => [node.id, stamp(node)]));
+    const due = [...story.nodes.values()].filter(({ id }) => known.get(id) !== stamps.get(id));
+    const facts = { title: titleOf({ meta, story }).slice(0, 300), details: { checkpoint: meta.checkpoint, created: meta.created } };
+    const last = { ...facts, current_node_id: story.current };
+    for (const batch of batches(due)) {
+      const isLast = batch.at(-1) === due.at(-1);
+      await api("PUT", placeOf(meta), { ...(isLast ? last : facts), nodes: batch.map(toServer) });
+      for (const { id } of batch) known.set(id, stamps.get(id)); // the writer may have changed it meanwhile
+    }
+  });
 }
 
 /** Fetch a story that is kept on the server, as the shelf would give it. */

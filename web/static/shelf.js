@@ -39,14 +39,18 @@ function item(meta, root, parts) {
   const title = meta.title || meta.opening || "Untitled";
   const remove = async () => {
     if (!confirm(`Delete “${title}” from this browser, with all its branches?`)) return;
+    if (meta.id === desk.meta.id) await desk.replace({ meta: newMeta(), nodes: [] }); // first: it could save it again
     await shelf.remove(meta.id);
-    if (meta.id === desk.meta.id) await desk.replace({ meta: newMeta(), nodes: [] });
     await showShelf(root, parts);
+  };
+  const openIt = async () => {
+    const kept = await shelf.take(meta.id);
+    await (kept ? open(kept) : showShelf(root, parts)); // another tab may have deleted it
   };
   return h(
     "li",
     {},
-    h("button", { type: "button", class: "title", onclick: async () => open(await shelf.take(meta.id)) }, title),
+    h("button", { type: "button", class: "title", onclick: openIt }, title),
     h("small", {}, `${meta.words.toLocaleString("en-GB")} words · ${day(meta.updated)}${meta.isOnServer ? " · also on the server" : ""} `),
     h("button", { type: "button", class: "link quiet", "aria-label": `Delete ${title}`, onclick: remove }, "Delete"),
   );

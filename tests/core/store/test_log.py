@@ -130,10 +130,11 @@ async def test_a_users_generations_are_counted(store: Store) -> None:
     await store.log.finish(generation("old", started_at=now - timedelta(days=2)))
     await store.log.finish(generation("here", guild_key="g"))
     await store.log.finish(generation("there", guild_key="h"))
+    await store.log.finish(generation("directly", guild_key=None))
     await store.log.finish(generation("another's", user_key="v"))
     yesterday = now - timedelta(days=1)
-    assert await store.log.count(user_key="u", since=yesterday) == 2
     assert await store.log.count(user_key="u", guild_key="g", since=yesterday) == 1
+    assert await store.log.count(user_key="u", guild_key=None, since=yesterday) == 1
 
 
 async def test_a_row_on_its_way_to_the_spool_goes_to_a_database_that_came_back_first(store: Store) -> None:

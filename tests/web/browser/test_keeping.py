@@ -99,6 +99,48 @@ async def test_a_story_deleted_in_another_tab_is_kept_whole_by_the_one_that_goes
     assert await text_of(desk) == BEGINNING + " there was"
 
 
+async def test_a_title_given_in_one_tab_is_not_taken_back_by_another(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await write(desk, BEGINNING)
+    await saved(desk)
+    other = await another_tab(desk, context, complaints)
+    await desk.fill("#title", "A name")
+    await expect(other.locator("#title")).to_have_value("A name")
+    await write(other, " in the other tab")
+    await saved(other)
+    await reload(desk)
+    await expect(desk.locator("#title")).to_have_value("A name")
+
+
+async def test_branches_of_another_tab_stay_in_their_story(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await write(desk, BEGINNING)
+    await saved(desk)
+    other = await another_tab(desk, context, complaints)
+    slow = """async () => {
+        const { Shelf } = await import("/static/storage.js");
+        const { load } = Shelf.prototype;
+        window.loading = new Promise((heard) => {
+            Shelf.prototype.load = async function (id) {
+                const kept = await load.call(this, id);
+                await new Promise((goOn) => heard((window.goOn = goOn)));
+                return kept;
+            };
+        });
+    }"""
+    await desk.evaluate(slow)
+    await write(other, " in the other tab")
+    await desk.evaluate("async () => { await window.loading; }")
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await desk.get_by_role("button", name="New story").click()
+    await expect(desk.locator("#page")).to_have_text("")
+    await desk.evaluate("() => window.goOn()")
+    await write(desk, "A story of its own")
+    await expect(desk.locator("#map button")).to_have_count(2)
+
+
 async def another_tab(desk: Page, context: BrowserContext, complaints: list[str]) -> Page:
     """Open the story in a second tab, and wait until the first one has heard of it."""
     heard = """() => {
@@ -153,6 +195,41 @@ async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
     await desk.get_by_role("link", name="Shelf").click()
     await desk.get_by_role("button", name="Delete The second story.").click()
     await expect(titles).to_have_text(["The first story."])
+
+
+async def test_the_shelf_leads_back_to_a_story_that_is_being_written(desk: Page) -> None:
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Watch it write").check()
+    await desk.keyboard.press("Escape")
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 3)
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.get_by_role("button", name=BEGINNING).first.click()
+    await expect(desk.locator("#stop")).to_be_visible()
+    await finished(desk)
+    text = await text_of(desk)
+    await saved(desk)
+    await reload(desk)
+    await started(desk)
+    assert await text_of(desk) == text
+
+
+async def test_a_story_that_another_tab_has_deleted_leaves_the_shelf_when_it_is_opened(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await desk.get_by_role("button", name="New story").click()
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.locator(".shelf .title")).to_have_count(1)
+    await desk.evaluate(
+        """async () => {
+            const { Shelf } = await import("/static/storage.js");
+            const shelf = await Shelf.open();
+            for (const { id } of await shelf.list()) await shelf.remove(id);
+        }"""
+    )
+    await desk.locator(".shelf .title").click()
+    await expect(desk.get_by_text("Nothing here yet.")).to_be_visible()
 
 
 async def test_a_story_leaves_as_text_and_as_markdown(desk: Page) -> None:

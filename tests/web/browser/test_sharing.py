@@ -1,9 +1,11 @@
 """A story on the server and the links that show it."""
 
-import pytest
-from playwright.async_api import Browser, Page, expect
+import asyncio
 
-from tests.web.browser.hands import generate, saved, started, text_of, write
+import pytest
+from playwright.async_api import Browser, Page, Response, Route, expect
+
+from tests.web.browser.hands import enter, generate, reload, saved, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -15,6 +17,66 @@ async def share(page: Page) -> str:
     link = page.get_by_label("The link").first
     await link.wait_for()
     return await link.input_value()
+
+
+async def new_story(page: Page) -> None:
+    await open_panel(page)
+    await page.get_by_role("button", name="New story").click()
+    await expect(page.locator("#page")).to_have_text("")
+
+
+async def keep_on_server(page: Page, *, is_done: bool = True) -> None:
+    """Tick the box in the panel, and wait until the server has the story."""
+    await open_panel(page)
+    await page.get_by_label("Keep it there too").check()
+    if is_done:
+        await expect(page.get_by_text("It is there")).to_be_visible()
+
+
+async def open_panel(page: Page) -> None:
+    button = page.get_by_role("button", name="Story", exact=True)
+    if await button.get_attribute("aria-expanded") != "true":
+        await button.click()
+
+
+def is_upload(response: Response) -> bool:
+    return response.request.method == "PUT" and "/api/stories/" in response.url
+
+
+async def on_server(page: Page) -> list[str]:
+    """The texts of the visitor's stories on the server, as far as they were only ever added to."""
+    return await page.evaluate(
+        """async () => {
+            const { stories } = await (await fetch("/api/stories")).json();
+            const whole = await Promise.all(stories.map(async ({ id }) => (await fetch(`/api/stories/${id}`)).json()));
+            return whole.map(({ nodes }) => nodes.map(({ text }) => text).join(""));
+        }"""
+    )
+
+
+class Uploads:
+    """The next story that is sent to the server, held on its way."""
+
+    def __init__(self) -> None:
+        self._route: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
+
+    async def hold(self, route: Route) -> None:
+        if route.request.method == "PUT" and not self._route.done():
+            self._route.set_result(route)
+        else:
+            await route.continue_()
+
+    async def arrived(self) -> None:
+        await asyncio.wait_for(asyncio.shield(self._route), 60)
+
+    async def let_go(self) -> None:
+        await (await self._route).continue_()
+
+
+async def hold_uploads(page: Page) -> Uploads:
+    uploads = Uploads()
+    await page.route("**/api/stories/*", uploads.hold)
+    return uploads
 
 
 async def test_a_link_shows_the_story_to_others_until_it_is_withdrawn(desk: Page, browser: Browser) -> None:
@@ -62,6 +124,83 @@ async def test_a_story_kept_on_the_server_comes_back_whole(desk: Page) -> None:
     assert await text_of(desk) == text
     await desk.get_by_role("button", name="Undo").click()
     assert await text_of(desk) == "Once upon a time"
+
+
+async def test_what_is_typed_before_another_story_is_opened_goes_to_the_server_and_the_other_does_not(
+    desk: Page,
+) -> None:
+    await write(desk, "A private story")
+    await new_story(desk)
+    await write(desk, "A story")
+    await keep_on_server(desk)
+    async with desk.expect_response(is_upload):  # what was marked when it was kept
+        pass
+    await write(desk, " that goes on")
+    await desk.get_by_role("link", name="Shelf").click()
+    async with desk.expect_response(is_upload):
+        await desk.get_by_role("button", name="A private story", exact=True).click()
+        await expect(desk.locator("#page")).to_have_text("A private story")
+    assert await on_server(desk) == ["A story that goes on"]
+
+
+async def test_the_story_that_is_kept_is_the_one_that_was_there_when_it_was_asked_for(desk: Page) -> None:
+    await write(desk, "The first")
+    uploads = await hold_uploads(desk)
+    await keep_on_server(desk, is_done=False)
+    await uploads.arrived()
+    await new_story(desk)
+    await write(desk, "The second")
+    await uploads.let_go()
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.locator(".shelf li", has_text="The first")).to_contain_text("also on the server")
+    await expect(desk.locator(".shelf li", has_text="The second")).not_to_contain_text("also on the server")
+    assert await on_server(desk) == ["The first"]
+
+
+async def test_what_is_typed_while_the_story_is_sent_is_sent_too(desk: Page) -> None:
+    await write(desk, "One")
+    uploads = await hold_uploads(desk)
+    await keep_on_server(desk, is_done=False)
+    await uploads.arrived()
+    await enter(desk)
+    await desk.keyboard.press("Control+End")
+    await desk.keyboard.insert_text(" two")
+    async with desk.expect_response(is_upload):
+        await uploads.let_go()
+    async with desk.expect_response(is_upload):
+        pass
+    assert await on_server(desk) == ["One two"]
+
+
+async def test_what_is_taken_from_the_server_does_not_come_back(desk: Page) -> None:
+    await write(desk, "A story")
+    await keep_on_server(desk)
+    await saved(desk)
+    await reload(desk)  # what this page has not sent itself it sends whole
+    uploads = await hold_uploads(desk)
+    await write(desk, " that goes on")
+    await uploads.arrived()
+    await open_panel(desk)
+    await desk.get_by_label("Keep it there too").uncheck()
+    async with desk.expect_response(is_upload):
+        await uploads.let_go()
+    await expect(desk.get_by_text("Otherwise it stays")).to_be_visible()
+    assert await on_server(desk) == []
+
+
+async def test_no_story_goes_back_to_a_server_that_was_told_to_delete_all(desk: Page) -> None:
+    await write(desk, "A story")
+    await keep_on_server(desk)
+    desk.on("dialog", lambda dialog: dialog.accept())
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_role("button", name="Delete all of it").click()
+    await expect(desk.get_by_text("It is gone.")).to_be_visible()
+    await write(desk, " that goes on")
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await expect(desk.get_by_label("Keep it there too")).not_to_be_checked()
+    assert await on_server(desk) == []
+    await keep_on_server(desk)
+    assert await on_server(desk) == ["A story that goes on"]
 
 
 async def test_a_story_that_is_only_on_the_server_can_be_deleted_there(desk: Page) -> None:

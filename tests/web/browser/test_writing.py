@@ -13,6 +13,7 @@ from tests.web.browser.hands import (
     generate,
     model_words,
     reload,
+    saved,
     started,
     text_of,
     write,
@@ -194,6 +195,23 @@ async def test_scripts_and_markup_stay_text(desk: Page) -> None:
     assert (await text_of(desk)).startswith(script)
 
 
+async def test_where_nothing_is_written_in_place_of_the_rest_the_rest_stays(desk: Page) -> None:
+    await write(desk, "Once upon a time")
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Stop at").fill("\n".join(" etaonihsrdlucm"))  # whatever comes first
+    await desk.keyboard.press("Escape")
+    await caret_to(desk, len("Once"))
+    await desk.keyboard.press("Control+Alt+Enter")
+    await desk.wait_for_function("() => document.querySelector('#progress').textContent.includes('tokens/s')")
+    await finished(desk)
+    assert await text_of(desk) == "Once upon a time"
+    await write(desk, " there was")
+    await saved(desk)
+    await reload(desk)
+    await started(desk)
+    assert await text_of(desk) == "Once upon a time there was"
+
+
 async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
     await slowly(desk)
     await write(desk, BEGINNING)
@@ -206,6 +224,32 @@ async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
     text = await text_of(desk)
     assert text.startswith("Listen! " + BEGINNING)
     assert text.removeprefix("Listen! " + BEGINNING) == await model_words(desk)
+
+
+async def test_what_comes_while_an_input_method_composes_is_not_lost(desk: Page) -> None:
+    wire = Wire(desk)
+    await slowly(desk, max_tokens=40)
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 3)
+    await desk.keyboard.press("Control+Home")
+    devtools = await desk.context.new_cdp_session(desk)
+    await devtools.send("Input.imeSetComposition", {"text": "に", "selectionStart": 1, "selectionEnd": 1})
+    while not any(message["type"] == "done" for message in wire.heard):
+        await desk.wait_for_timeout(100)
+    await devtools.send("Input.insertText", {"text": "日本"})
+    await finished(desk)
+    (start,) = wire.starts()
+    assert await text_of(desk) == "日本" + BEGINNING + wire.completion(start["id"])
+
+
+async def test_the_seed_is_said_to_be_copied_only_where_it_is(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    await desk.evaluate("() => Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over HTTP
+    await desk.locator("#seed").click()
+    await expect(desk.get_by_role("alert")).to_contain_text("does not let the page copy")
+    await expect(desk.locator("#progress")).not_to_contain_text("Copied")
 
 
 async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -> None:
@@ -280,9 +324,10 @@ async def test_the_pace_of_the_words_can_be_watched(desk: Page) -> None:
     await finished(desk)
 
 
-async def slowly(page: Page) -> None:
+async def slowly(page: Page, max_tokens: int = 400) -> None:
     """Let the model write at a reader's pace, and long enough to be interrupted."""
     await page.evaluate(
-        "() => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens: 400}))"
+        "(max_tokens) => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens}))",
+        max_tokens,
     )
     await reload(page)
