@@ -189,6 +189,7 @@ export class Story {
     const seam = node.at + node.inserted.length;
     let end = node.tokens.ends.at(-1) ?? node.given;
     node.inserted += text;
+    node.time = Date.now(); // so that another tab takes it for newer than its own
     for (const token of tokens) {
       end += token.text.length;
       node.tokens.ends.push(end);

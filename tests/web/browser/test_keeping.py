@@ -83,6 +83,19 @@ async def test_what_was_typed_while_another_tab_opened_the_story_is_seen_there(
     assert await text_of(other) == BEGINNING + " unsaved"
 
 
+async def test_what_the_model_writes_in_one_tab_can_be_read_in_another(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await write(desk, BEGINNING)
+    await saved(desk)
+    other = await another_tab(desk, context, complaints)
+    await generate(desk)
+    await saved(desk)
+    await expect(other.locator("#map button")).to_have_count(3)
+    await other.locator("#map button").last.click()
+    await expect(other.locator("#page")).to_have_text(await text_of(desk))
+
+
 async def test_a_story_deleted_in_another_tab_is_kept_whole_by_the_one_that_goes_on_writing(
     desk: Page, context: BrowserContext, complaints: list[str]
 ) -> None:
