@@ -60,7 +60,7 @@ def model_statistics(
     checkpoint: Checkpoint, passages: Sequence[Passage], books: TrainingBooks, settings: Settings, *, words: int
 ) -> TextStatistics:
     """Measure the model's continuations of the same prompts, `words` words of each, under `settings`."""
-    defaults = SamplingDefaults(top_p=1.0, temperature=1.0, max_tokens=int(words * TOKENS_PER_WORD) + 8)
+    defaults = SamplingDefaults.model_validate(_OFF | {"max_tokens": int(words * TOKENS_PER_WORD) + 8})
     params = [sampling_params(defaults, seed=seed, **settings) for seed in range(len(passages))]
     prompts = [passage.prompt for passage in passages]
     samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params, precision="int8")

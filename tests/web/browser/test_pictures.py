@@ -15,7 +15,7 @@ from tests.web.browser.hands import finished, started
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-SETTINGS = "localStorage['fablewright.settings'] ??= JSON.stringify({watch: false, seed: 1001, max_tokens: 150})"
+SETTINGS = "localStorage['fablewright.settings'] ??= JSON.stringify({watch: false, seed: 1005, max_tokens: 150})"
 PNG = b"\x89PNG"
 
 
