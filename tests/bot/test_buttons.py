@@ -187,7 +187,8 @@ async def test_a_story_longer_than_the_messages_of_one_press_goes_on_with_the_ne
     asked = await fake.slash(ada, elsewhere, "write", prompt=prompt, length=2000)
     await fake.until(lambda: 400 in fake.statuses())
     await stopped(bot)
-    pressed = await fake.press(ada, asked.followups[-1], "Stop")
+    last = asked.followups[-1]  # what it says of the story depends on how far the story was when the sixth was refused
+    pressed = await fake.press(ada, last, "Stop" if "Stop" in last.buttons else "Continue")
     await fake.until(lambda: pressed.followups and "Continue" in pressed.followups[-1].buttons)
     (story,) = await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id))
     text = (await bot.storyteller.stories.load(story.id)).text
