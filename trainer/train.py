@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 import math
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from .card import model_card
 from .conclude import METHOD, measure, sample
 from .corpus import read_documents
 from .devices import find_device, has_fast_bfloat16, keep_freed_memory
-from .loop import Loop, LoopSettings
+from .loop import Loop, LoopSettings, forget
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
@@ -113,8 +112,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     if start is not None:
         plan = replace(plan, start=str(start.path))
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("resume", "resume.new", "resume.old"):  # of an earlier run: `--resume` must not take it for this one
-        shutil.rmtree(out / name, ignore_errors=True)
+    forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
     (out / "options.json").write_text(json.dumps(_deciding(args)) + "\n", encoding="utf-8")
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(

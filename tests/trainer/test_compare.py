@@ -165,27 +165,6 @@ def test_results_of_another_plan_are_not_taken_for_those_of_this_one(
         compare(Namespace(plan=changed, report_only=True, only=None))
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ('name = "textbook"', 'name = "small"', "names of runs must differ"),
-        ("threads = 1", "threads = 1\nseeds = [1, 1]", "seeds must differ"),
-        (
-            "temperatures = [0.5, 1.0]",
-            "temperatures = [7.0]",
-            r"temperatures\.0: input should be less than or equal to 2",
-        ),
-    ],
-)
-def test_a_plan_that_contradicts_itself_is_refused(
-    plan_path: Path, tmp_path: Path, old: str, new: str, message: str
-) -> None:
-    path = tmp_path / "PLAN.toml"
-    path.write_text(plan_path.read_text().replace(old, new))
-    with pytest.raises(ConfigError, match=message):
-        read_plan(path)
-
-
 def test_closed_vocabularies_are_not_ranked_with_open_ones() -> None:
     def run(name: str, bits: float, **closed: float) -> dict[str, Any]:
         return {"name": name, "scores": {"test": {"bits_per_byte": bits, "word_perplexity": 2.0**bits} | closed}}
@@ -242,6 +221,13 @@ def test_a_damaged_stage_is_named(plan_path: Path, out: Path) -> None:
         ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
         ("minutes = 1", "minutes = 0", "minutes: input should be greater than 0"),
         ("title =", "title", "not valid TOML"),
+        ('name = "textbook"', 'name = "small"', "names of runs must differ"),
+        ("threads = 1", "threads = 1\nseeds = [1, 1]", "seeds must differ"),
+        (
+            "temperatures = [0.5, 1.0]",
+            "temperatures = [7.0]",
+            r"temperatures\.0: input should be less than or equal to 2",
+        ),
     ],
 )
 def test_a_wrong_plan_is_refused_before_anything_runs(
