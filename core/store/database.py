@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -66,6 +66,7 @@ class Database:
             prepare = partial(_prepare_sqlite, settings.statement_timeout_s)
             sa.event.listen(self._database.sync_engine, "connect", prepare)
             sa.event.listen(self._database.sync_engine, "begin", _begin_sqlite)
+            sa.event.listen(self._database.sync_engine, "close", _unlock_sqlite)
             self._write_lock = asyncio.Lock()  # one writer a process queues here, instead of polling the file's lock
         else:
             limits = {"timeout": settings.connect_timeout_s, "command_timeout": settings.statement_timeout_s}
@@ -112,12 +113,9 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Give a session whose changes are durable when the block ends, or undone by an error. Raises StoreError."""
         with self._told():
-            async with (
-                self._write_lock,
-                AsyncSession(self._writing, expire_on_commit=False) as session,
-                session.begin(),
-            ):
+            async with self._write_lock, AsyncSession(self._writing, expire_on_commit=False) as session:
                 yield session
+                await _complete(session.commit())  # left half way, it would leave a connection the pool must throw away
 
     async def upsert(self, session: AsyncSession, table: type[DeclarativeBase], rows: list[dict[str, Any]]) -> None:
         """Insert rows, or overwrite those that stand under the same primary key."""
@@ -182,6 +180,16 @@ def _make_private(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
+async def _complete(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` to its end, even if the task that waits for it is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 def _prepare_sqlite(timeout_s: float, connection: Any, _: Any) -> None:
     connection.isolation_level = None  # pysqlite's own BEGIN comes too late for DDL and for BEGIN IMMEDIATE
     cursor = connection.cursor()
@@ -199,6 +207,11 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     begin = connection.get_execution_options().get("begin", "BEGIN")
     if begin:
         connection.exec_driver_sql(begin)
+
+
+def _unlock_sqlite(connection: Any, _: Any) -> None:
+    # A statement that was cancelled half way keeps a closed connection, with its locks, until it is garbage collected.
+    connection.rollback()
 
 
 def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:

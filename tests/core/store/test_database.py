@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from core.config import Config
 from core.errors import StoreError
 from core.store import Database, DatabaseSettings, LogSettings, Store
+from core.store.facts import Facts
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,3 +58,17 @@ async def test_a_second_look_at_a_file_leaves_its_commits_safe_from_other_proces
         async with database.write() as session:
             await session.execute(sa.text("INSERT INTO words VALUES ('once')"))
         assert await asyncio.to_thread(count_elsewhere) == b"1\n"
+
+
+async def test_a_write_cancelled_at_any_moment_leaves_a_connection_to_go_on_with(
+    database_settings: DatabaseSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Database(database_settings) as opened:
+        facts = Facts(opened)
+        for number in range(100):
+            writing = asyncio.create_task(facts.settle(f"fact {number}", "true"))
+            await asyncio.sleep(number * 1e-4)
+            writing.cancel()
+            await asyncio.wait({writing})
+        assert await facts.settle("last", "written") == "written"
+    assert not [record for record in caplog.records if record.name.startswith("sqlalchemy")]

@@ -204,9 +204,9 @@ async def test_a_spool_left_by_a_process_that_ended_during_an_outage_is_replayed
     settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3", statement_timeout_s=0.1)
     await migrations.upgrade(settings)
     async with Store(settings, SMALL) as staying:
-        blocker = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None)
+        blocker = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None, check_same_thread=False)
         async with Store(settings, SMALL) as leaving:
-            blocker.execute("BEGIN IMMEDIATE")
+            await asyncio.to_thread(blocker.execute, "BEGIN IMMEDIATE")  # a beat that writes now needs this loop to end
             await leaving.log.finish(generation("during"))
         (left,) = tmp_path.glob(f"spool/*-{leaving.log.writer_id}.spool")
         if is_away_again:
@@ -249,8 +249,8 @@ async def test_a_sqlite_file_locked_too_long_is_an_outage_too(tmp_path: Path) ->
     settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3", statement_timeout_s=0.1)
     await migrations.upgrade(settings)
     async with Store(settings, SMALL) as store:
-        blocker = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None)
-        blocker.execute("BEGIN IMMEDIATE")
+        blocker = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None, check_same_thread=False)
+        await asyncio.to_thread(blocker.execute, "BEGIN IMMEDIATE")
         await store.log.finish(generation("during"))
         assert store.log.stats().is_database_away
         blocker.execute("COMMIT")
