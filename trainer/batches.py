@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.errors import CorpusError
+from core.errors import CheckpointError, CorpusError
 
 from . import distributed
 from .prepare import Data
@@ -129,7 +129,12 @@ class Batches:
         return {"source": self._source.state(), "rests": list(self._rests)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state. Raises CheckpointError if it has other lanes."""
+        if len(state["rests"]) != self.lanes:
+            raise CheckpointError(
+                f"the run was saved with {len(state['rests'])} lanes, but {distributed.world_size()} processes would "
+                f"share {self.lanes}: go on with a number of processes that divides the former"
+            )
         self._source.load_state(state["source"])
         self._rests = [(name, position, end) for name, position, end in state["rests"]]
 

@@ -56,6 +56,11 @@ def from_first(values: Sequence[float], device: torch.device) -> list[float]:
     return [float(value) for value in tensor]
 
 
+def interleave(parts: Sequence[Tensor]) -> Tensor:
+    """Join (S, B, ...) of lanes dealt out in turn, as `Batches` deals them, to (S, B of all, ...)."""
+    return torch.stack(list(parts), 2).flatten(1, 2)
+
+
 class FlatGradients:
     """All gradients in one buffer, so that one call adds them up over the processes."""
 

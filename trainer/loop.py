@@ -311,24 +311,26 @@ class Loop:
 
     def load(self) -> bool:
         """Go on from what `save` wrote; False if there is nothing."""
-        rank, folder = distributed.rank(), self._folder
+        folder = self._folder
         if not folder.exists():  # the process died between two renames
             folder = folder.with_name(folder.name + ".old")
         if not folder.exists():
             return False
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        if facts["world_size"] != distributed.world_size():
-            raise CheckpointError(
-                f"{folder} was written by {facts['world_size']} processes, got {distributed.world_size()} to go on with"
-            )
-        first = load_file(folder / "rank0.safetensors", device=str(self._device))
-        own = load_file(folder / f"rank{rank}.safetensors", device=str(self._device))
+        saved = [f"rank{rank}.safetensors" for rank in range(facts["world_size"])]
+        parts = [load_file(folder / name, device=str(self._device)) for name in saved]
+        first, rank, ranks = parts[0], distributed.rank(), distributed.world_size()
+        self._batches.load_state(facts["batches"])
         self.model.load_state_dict({k.removeprefix("model."): x for k, x in first.items() if k.startswith("model.")})
         self._load_optimizer(first)
-        self._state = tuple(own[f"state.{i}"] for i in range(len(self._state)))
-        torch.set_rng_state(own["rng"].cpu())
-        if "cuda_rng" in own:
-            torch.cuda.set_rng_state(own["cuda_rng"].cpu(), self._device)
+        self._state = tuple(
+            distributed.interleave([part[f"state.{i}"] for part in parts])[:, rank::ranks].contiguous()
+            for i in range(len(self._state))
+        )
+        if len(parts) == ranks:  # among fewer or more, the noise of dropout is another anyway
+            torch.set_rng_state(parts[rank]["rng"].cpu())
+            if "cuda_rng" in parts[rank]:
+                torch.cuda.set_rng_state(parts[rank]["cuda_rng"].cpu(), self._device)
         self.step, self.tokens, self.best, self.history = (
             facts["step"],
             facts["tokens"],
@@ -341,7 +343,6 @@ class Loop:
         plateau = self._plateau
         plateau.scale, plateau.best, plateau.bad, plateau.epoch = facts["plateau"]
         self._average.load_state(facts["average"], first)
-        self._batches.load_state(facts["batches"])
         return True
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:

@@ -41,10 +41,14 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_two_processes_learn_what_one_learns_up_to_rounding_and_resume(corpus: Path, tmp_path: Path) -> None:
+def test_one_process_and_two_learn_the_same_up_to_rounding_and_go_on_for_each_other(
+    corpus: Path, tmp_path: Path
+) -> None:
     assert main(["train", str(corpus), "--out", str(tmp_path / "one"), *OPTIONS]) == 0
-    stopped = _train_by_two(corpus, tmp_path / "two", "--stop-at-step=4")
-    assert "interrupted, go on with --resume" in stopped.stdout
+    for stop in (3, 5):
+        stopped = _train_by_two(corpus, tmp_path / "two", f"--stop-at-step={stop}", "--resume")
+        assert "interrupted, go on with --resume" in stopped.stdout
+    assert main(["train", str(corpus), "--out", str(tmp_path / "two"), *OPTIONS, "--stop-at-step=6", "--resume"]) == 1
     resumed = _train_by_two(corpus, tmp_path / "two", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     one, two = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two"))
@@ -58,12 +62,11 @@ def test_two_processes_learn_what_one_learns_up_to_rounding_and_resume(corpus: P
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
 
 
-def test_another_number_of_processes_cannot_go_on(
+def test_processes_that_would_leave_a_lane_out_cannot_go_on(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train", str(corpus), "--out", str(tmp_path / "run"), *OPTIONS]
+    command = ["train", str(corpus), "--out", str(tmp_path / "run"), *OPTIONS[:4], "--lanes=5", *OPTIONS[5:]]
     main([*command, "--stop-at-step=1"])
-    facts = tmp_path / "run" / "resume" / "facts.json"
-    facts.write_text(facts.read_text().replace('"world_size": 1', '"world_size": 3'))
-    assert main([*command, "--resume"]) == 2
-    assert "written by 3 processes, got 1" in capsys.readouterr().err
+    stopped = _train_by_two(corpus, tmp_path / "run", "--lanes=5", "--resume")
+    assert stopped.returncode != 0
+    assert "saved with 5 lanes, but 2 processes would share 4" in stopped.stderr
