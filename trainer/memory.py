@@ -52,7 +52,7 @@ class DynamicSettings:
     """
 
     segment: int = 20
-    learning_rate: float = 2e-4
+    learning_rate: float = 1.6e-3
     decay: float = 2e-3
     epsilon: float = 2e-5
     reach: float = 10.0
