@@ -177,6 +177,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--embedding-size", type=_COUNT, help="width; planned if not given")
     add("--hidden-size", type=_COUNT, help="width; planned if not given")
     add("--layers", type=_COUNT, help="planned if not given")
+    add(
+        "--init",
+        default="company",
+        choices=("company", "frequencies", "random"),
+        help="what new weights begin with: which pieces keep company and how frequent each is, the latter, or nothing",
+    )
     add("--dropout", type=_PART, help="planned if not given")
     for place in ("embedding", "input", "hidden", "output", "weight"):
         add(f"--{place}-dropout", type=_PART, help="instead of what follows from --dropout")
@@ -188,7 +194,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "--learning-rate",
         type=_POSITIVE,
-        help="at its peak; if not given 5e-3 (a transformer's 1e-3), and 5e-4 for a model that has learned before",
+        help="at its peak; if not given 1e-2 (a transformer's 1e-3), and 5e-4 for a model that has learned before",
     )
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
     add("--beta1", type=_PART, default=0.9)

@@ -56,6 +56,12 @@ def from_first(values: Sequence[float], device: torch.device) -> list[float]:
     return [float(value) for value in tensor]
 
 
+def copy_from_first(tensor: Tensor) -> None:
+    """Overwrite a tensor with rank 0's."""
+    if distributed.is_initialized():
+        distributed.broadcast(tensor, 0)
+
+
 def interleave(parts: Sequence[Tensor]) -> Tensor:
     """Join (S, B, ...) of lanes dealt out in turn, as `Batches` deals them, to (S, B of all, ...)."""
     return torch.stack(list(parts), 2).flatten(1, 2)

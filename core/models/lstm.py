@@ -47,6 +47,11 @@ class LSTM(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     @property
+    def embedding_weight(self) -> Tensor:
+        """The input vectors (V, E)."""
+        return self.embedding.weight
+
+    @property
     def output_weight(self) -> Tensor:
         """The output layer's weight (V, H)."""
         return self.output.weight

@@ -69,6 +69,11 @@ class Mogrifier(nn.Module):
             self.untied_weight = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size).uniform_(-0.1, 0.1))
 
     @property
+    def embedding_weight(self) -> Tensor:
+        """The input vectors (V, E)."""
+        return self.embedding
+
+    @property
     def output_weight(self) -> Tensor:
         """The output layer's weight (V, H_last): the embedding's, where they are tied."""
         return self.embedding if self.untied_weight is None else self.untied_weight

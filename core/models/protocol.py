@@ -57,6 +57,9 @@ class LanguageModel(Protocol):
     def config(self) -> Any: ...
 
     @property
+    def embedding_weight(self) -> Tensor: ...
+
+    @property
     def output_weight(self) -> Tensor: ...
 
     @property

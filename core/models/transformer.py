@@ -53,6 +53,11 @@ class Transformer(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     @property
+    def embedding_weight(self) -> Tensor:
+        """The input vectors (V, E)."""
+        return self.embedding
+
+    @property
     def output_weight(self) -> Tensor:
         """The output layer's weight (V, E): the embedding's."""
         return self.embedding
