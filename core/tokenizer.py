@@ -88,11 +88,18 @@ class Tokenizer:
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], *, vocab_size: int, kind: TokenizerKind = "unigram", min_count: int = 1
+        cls,
+        texts: Iterable[str],
+        *,
+        vocab_size: int,
+        kind: TokenizerKind = "unigram",
+        min_count: int = 1,
+        character_coverage: float = 0.9999,
     ) -> Self:
         """Learn a vocabulary of at most `vocab_size` pieces from texts. Raises CorpusError if they hold none.
 
-        Of kind `word`, those seen fewer than `min_count` times stay unknown.
+        Of kind `word`, those seen fewer than `min_count` times stay unknown. Of kinds `unigram` and `bpe`, the rarest
+        characters, so many that the others make up `character_coverage` of the text, are written as bytes.
         """
         if kind not in get_args(TokenizerKind):
             raise InputError(
@@ -117,7 +124,7 @@ class Tokenizer:
                 vocab_size=vocab_size,
                 hard_vocab_limit=False,
                 use_all_vocab=kind in ("char", "word") and vocab_size == 0,
-                character_coverage=0.9999 if kind in ("unigram", "bpe") else 1.0,
+                character_coverage=character_coverage if kind in ("unigram", "bpe") else 1.0,
                 required_chars="\u2581",  # or a text without spaces would leave none to write them with
                 byte_fallback=kind in ("unigram", "bpe"),
                 normalization_rule_name="identity",

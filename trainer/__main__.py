@@ -134,6 +134,7 @@ def _add_corpus_tools(commands: "argparse._SubParsersAction[_Parser]") -> None:
     clean = commands.add_parser("clean", help="make a corpus of .txt files as they come")
     clean.add_argument("source", help="a .txt file or a folder of them")
     clean.add_argument("out", help="folder for the cleaned copies")
+    clean.add_argument("--encoding", default="windows-1252", help="of lines that are no UTF-8, such as windows-1251")
     for step in ("entities", "joined-lines", "plain-punctuation", "drop-duplicates"):
         clean.add_argument(f"--{step}", action=argparse.BooleanOptionalAction, default=True)
     index = commands.add_parser("index", help="write the novelty index of the training books into a checkpoint")
@@ -147,7 +148,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, help="folder of the run: data, resume state, checkpoint")
     add("--name", help="name on the model card; the folder's if not given")
     add("--preset", help="options from trainer/presets, or from a .toml file; what else is given goes before them")
-    add("--minutes", type=_number(float, 1e-6, 1e6), default=30.0, help="how long the whole run may take")
+    add(
+        "--minutes",
+        type=_number(float, 1e-6, 1e6),
+        help="how long the whole run may take; 30 if not given, or what a run that is resumed was given",
+    )
     add("--clock", default="wall", choices=("wall", "processor"), help="how the minutes are counted")
     add("--steps", type=_COUNT, help="a number of steps instead of a time")
     add("--stop-at-step", type=_number(int, 0), help="stop here and save, as a signal would")

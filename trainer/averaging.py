@@ -1,7 +1,7 @@
 """Averaged weights: the mean over all steps since validation stopped getting better.
 
 The trigger is that of NT-ASGD (Merity et al. 2017, algorithm 1): non-monotonically, with a memory of the last few
-validations, so that noise does not set it off.
+epochs, so that noise does not set it off.
 """
 
 import math
@@ -29,7 +29,7 @@ class TriggeredAverage:
         return bool(self._mean)
 
     def observe(self, loss: float) -> None:
-        """Take in a validation loss; begin to average if it is above the best of those more than `patience` ago."""
+        """Take in an epoch's validation loss; begin to average if it is above the best of those over `patience` ago."""
         earlier = self._losses[: -self._patience]
         if not self.is_on and loss > min(earlier, default=math.inf):
             self._mean, self._count = [parameter.detach().clone() for parameter in self._parameters], 1

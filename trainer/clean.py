@@ -16,8 +16,11 @@ from pathlib import Path
 from core.errors import CorpusError
 from core.novelty import ngram_hashes, words_of
 
+from .corpus import text_files
+
 MIN_WRAPPED_CHARS = 40  # shorter lines are verse, tables or headings
 MAX_WRAPPED_CHARS = 100  # hard wraps stand at 60 to 80 characters; longer lines are whole paragraphs already
+_WINDOWS = "windows-1252"  # what most old files are in that are no UTF-8
 DUPLICATE_SHARE = 0.7  # of the smaller text's runs of eight words; another preface makes no other book
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
@@ -28,12 +31,24 @@ _PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaning:
-    """Which steps to take. All are on: each leaves text alone that does not need it."""
+    """Which steps to take. All are on: each leaves text alone that does not need it.
 
+    `encoding` is that of lines which are no UTF-8, by its name in Python. Raises CorpusError for an unknown one.
+    """
+
+    encoding: str = _WINDOWS
     entities: bool = True
     joined_lines: bool = True
     plain_punctuation: bool = True
     drop_duplicates: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            b"a".decode(self.encoding)
+        except LookupError:
+            raise CorpusError(
+                f"--encoding must be one that Python knows, such as windows-1251 or iso-8859-2, got {self.encoding!r}"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +64,7 @@ class Changes:
 
     def __str__(self) -> str:
         facts = {
-            f"{self.recoded_lines} lines read as Windows-1252": self.recoded_lines,
+            f"{self.recoded_lines} lines were no UTF-8": self.recoded_lines,
             f"{self.dropped_controls} control characters dropped": self.dropped_controls,
             f"{self.entities} HTML entities resolved": self.entities,
             f"{self.joined_lines} hard-wrapped lines joined": self.joined_lines,
@@ -77,7 +92,7 @@ def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
     """Write every `.txt` below `source`, cleaned, to the same place below `target`. Raises CorpusError."""
     if target.resolve().is_relative_to(source.resolve()) or target.resolve() == source.resolve().parent:
         raise CorpusError(f"{target}: expected a folder outside {source}, so that the originals stay as they are")
-    paths = sorted(source.rglob("*.txt")) if source.is_dir() else [source]
+    paths = sorted(text_files(source)) if source.is_dir() else [source]
     if not paths or not source.exists():
         raise CorpusError(f"{source}: expected a .txt file or a folder of them, found none")
     report, seen = Report(), _Seen()
@@ -97,7 +112,7 @@ def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
 
 def clean(content: bytes, cleaning: Cleaning) -> tuple[str, Changes]:
     """Return the text in `content` as the corpus wants it, and what was changed."""
-    text, changes = decode(content)
+    text, changes = decode(content, cleaning.encoding)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     controls = [char for char in set(text) if ord(char) < 32 and char not in "\n\t"]
     changes = replace(changes, dropped_controls=sum(map(text.count, controls)))
@@ -114,8 +129,8 @@ def clean(content: bytes, cleaning: Cleaning) -> tuple[str, Changes]:
     return text, changes
 
 
-def decode(content: bytes) -> tuple[str, Changes]:
-    """Read UTF-8, UTF-16 with its mark, Windows-1252, or a file that mixes UTF-8 and Windows-1252 line by line."""
+def decode(content: bytes, otherwise: str = _WINDOWS) -> tuple[str, Changes]:
+    """Read UTF-8, UTF-16 with its mark, the encoding `otherwise`, or a file that mixes it with UTF-8 line by line."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace"), Changes(encoding="UTF-16")
     try:
@@ -128,9 +143,9 @@ def decode(content: bytes) -> tuple[str, Changes]:
             lines.append(line.decode("utf-8"))
             unicode_lines += not line.isascii()
         except UnicodeDecodeError:
-            lines.append(_decode_windows(line))
+            lines.append(_decode_line(line, otherwise))
             recoded += 1
-    encoding = "UTF-8 mixed with Windows-1252" if unicode_lines else "Windows-1252"
+    encoding = f"UTF-8 mixed with {otherwise}" if unicode_lines else otherwise
     return "\n".join(lines), Changes(encoding=encoding, recoded_lines=recoded)
 
 
@@ -175,9 +190,9 @@ def _joined(block: list[str], width: int) -> str:
     return "\n".join(block) if any(fits) else " ".join(block)
 
 
-def _decode_windows(line: bytes) -> str:
+def _decode_line(line: bytes, encoding: str) -> str:
     try:
-        return line.decode("cp1252")
+        return line.decode(encoding)
     except UnicodeDecodeError:  # five bytes mean nothing in Windows-1252; in Latin-1 they are control characters
         return line.decode("latin-1")
 

@@ -63,6 +63,7 @@ def clean(args: argparse.Namespace) -> int:
     from .clean import Cleaning, clean_folder
 
     cleaning = Cleaning(
+        encoding=args.encoding,
         entities=args.entities,
         joined_lines=args.joined_lines,
         plain_punctuation=args.plain_punctuation,

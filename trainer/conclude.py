@@ -13,7 +13,7 @@ from .prepare import Data
 from .validate import Validation, validate
 
 METHOD = (
-    "Measured in 64 lanes, each from a fresh state, of a long text the beginning of each lane; "
+    "Measured in up to 64 lanes, each from a fresh state, of a long text the beginning of each lane; "
     "`python -m trainer eval` reads texts whole."
 )
 _LEAST = 200_000  # tokens of a part that are read in any case

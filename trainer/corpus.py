@@ -57,13 +57,18 @@ def read_documents(path: str | Path) -> list[Document]:
     path = Path(path)
     if not path.exists():
         raise CorpusError(f"expected a text file or a folder of .txt files, found nothing: {path}")
-    files = [path] if path.is_file() else sorted(path.rglob("*.txt"), key=lambda file: _natural(file.relative_to(path)))
+    files = [path] if path.is_file() else sorted(text_files(path), key=lambda file: _natural(file.relative_to(path)))
     if not files:
         raise CorpusError(f"expected a folder with .txt files, found none in {path}")
     documents = [document for file in files if file.is_file() and (document := _checked(file))]
     if not documents:
         raise CorpusError(f"expected text to learn from, but every file in {path} is empty")
     return documents
+
+
+def text_files(folder: Path) -> Iterator[Path]:
+    """Yield every `.txt` file below a folder, `.TXT` too."""
+    return (path for path in folder.rglob("*") if path.suffix.lower() == ".txt" and path.is_file())
 
 
 def stretches(blocks: Iterable[str], length: int = _STRETCH) -> Iterator[str]:
@@ -125,7 +130,7 @@ def _checked(file: Path) -> Document | None:
 def _not_utf8(file: Path, error: UnicodeDecodeError, offset: int) -> CorpusError:
     return CorpusError(
         f"{file}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at offset {offset}; "
-        "`python -m trainer clean` makes UTF-8 of other encodings"
+        "`python -m trainer clean` makes UTF-8 of UTF-16, of Windows-1252, or of what its --encoding names"
     )
 
 

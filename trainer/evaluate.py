@@ -1,9 +1,9 @@
 """`python -m trainer eval`: how well a checkpoint predicts texts it has not seen, counted over the raw text.
 
 Every text begins with `document_id` from the zero state, the state is carried to its end, every piece of it counts and
-nothing else does. Texts stand side by side in a batch, which changes no number beyond rounding. A closed vocabulary
-reads what it does not know (OOV) as `<unk>`, which is easier to predict than the word that stands there: so its figures
-are given with those tokens in and with them out.
+nothing else does. Texts of like length stand side by side in a batch, which changes no number beyond rounding. A closed
+vocabulary reads what it does not know (OOV) as `<unk>`, which is easier to predict than the word that stands there: so
+its figures are given with those tokens in and with them out.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from .loss import cross_entropy
 from .tokens import bounded_exp, count_text, stream_of
 
 _WINDOW = 256
+_LANES = 64  # texts side by side, so that a folder of a thousand chapters needs no more memory than one of 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,14 +121,20 @@ def score_texts(model: Any, tokenizer: Tokenizer, texts: Sequence[str]) -> list[
 
 @torch.no_grad()
 def _nats(model: Any, sequences: Sequence[Tensor], unknown_id: int) -> list[list[float]]:
-    """-log p of each sequence after its first id, and of that what `unknown_id` cost.
-
-    The sequences are read side by side; a finished one leaves the batch.
-    """
-    device, layer = model.output_bias.device, (model.output_weight, model.output_bias)
+    """-log p of each sequence after its first id, and of that what `unknown_id` cost."""
     model.eval()
     totals = [[0.0, 0.0] for _ in sequences]
     order = sorted(range(len(sequences)), key=lambda lane: -len(sequences[lane]))
+    for start in range(0, len(order), _LANES):
+        _add_nats(totals, model, sequences, order[start : start + _LANES], unknown_id)
+    return totals
+
+
+def _add_nats(
+    totals: list[list[float]], model: Any, sequences: Sequence[Tensor], order: Sequence[int], unknown_id: int
+) -> None:
+    """Read the sequences in `order`, the longest first, side by side; a finished one leaves the batch."""
+    device, layer = model.output_bias.device, (model.output_weight, model.output_bias)
     rows = [sequences[lane] for lane in order]
     state = model.init_state(len(rows))
     for start in range(0, len(rows[0]) - 1, _WINDOW):
@@ -142,7 +149,6 @@ def _nats(model: Any, sequences: Sequence[Tensor], unknown_id: int) -> list[list
             unknown = targets == unknown_id
             totals[order[lane]][0] += float(cross_entropy(output, *layer, targets))
             totals[order[lane]][1] += float(cross_entropy(output[unknown], *layer, targets[unknown]))
-    return totals
 
 
 def _perplexity(nats: float, count: int) -> float | None:

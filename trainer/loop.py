@@ -90,6 +90,7 @@ class Loop:
         self._plateau = Plateau(settings.plateau_factor)
         self._state = model.init_state(lanes)
         self._began = 0.0  # progress before the first step: laying the data out takes time as well
+        self._step_s = 0.0  # what the last step took
         self._validations = 0
         self._validated = 0  # tokens that each validation reads
         self._validating_s = 0.0
@@ -106,7 +107,12 @@ class Loop:
             while True:
                 wants_stop = self._stop or self.step == stop_at_step
                 wants_save = time.monotonic() - last_save > self.settings.save_every_s
-                facts = [self.clock.progress(self.step), wants_stop, wants_save, self._has_time_to_validate()]
+                facts = [
+                    self.clock.progress(self.step, self._step_s),
+                    wants_stop,
+                    wants_save,
+                    self._has_time_to_validate(),
+                ]
                 progress, stop, save, may_validate = distributed.from_first(facts, self._device)
                 due = int(progress * self.settings.validations)
                 if self.step == 0 and progress < 1:
@@ -120,7 +126,9 @@ class Loop:
                 if save:
                     self.save()
                     last_save = time.monotonic()
+                began = self.clock.seconds()
                 self._train_step(progress)
+                self._step_s = self.clock.seconds() - began
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -174,8 +182,12 @@ class Loop:
         )
 
     def _ends_epoch(self) -> bool:
-        """Whether the plateau schedule has not yet seen how the last epoch ended."""
-        return self.settings.schedule == "plateau" and self._epoch > self._plateau.epoch
+        """Whether a rule that goes by epochs has not yet seen how the last one ended."""
+        return (self.settings.schedule == "plateau" or self.settings.averaging) and self._is_new_epoch
+
+    @property
+    def _is_new_epoch(self) -> bool:
+        return self._epoch > self._plateau.epoch
 
     @property
     def _epoch(self) -> int:
@@ -195,10 +207,11 @@ class Loop:
     def _check(self, progress: float) -> None:
         began = self.clock.seconds()
         self._validated = self._validated or self._affordable(progress)
+        is_new_epoch = self._is_new_epoch
         with self._average.in_place():
             self._validate_and_keep(progress)
         self._validating_s += self.clock.seconds() - began
-        if self.settings.averaging:
+        if self.settings.averaging and is_new_epoch:
             self._average.observe(self.history[-1]["valid_loss"])
 
     def _validate_and_keep(self, progress: float) -> None:
@@ -250,7 +263,7 @@ class Loop:
 
     def _is_hopeless(self) -> bool:
         patience = self.settings.patience
-        return patience is not None and self._without_gain > patience
+        return patience is not None and self._without_gain >= patience
 
     def _on_signal(self, *_: object) -> None:
         self._stop = True

@@ -5,10 +5,13 @@ Texts pass through in stretches and are never held whole, however large the corp
 
 import json
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from core.novelty import NoveltyIndex
 from core.tokenizer import Tokenizer, TokenizerKind
@@ -19,6 +22,8 @@ from .tokens import Ids, TextCounts, read_ids, write_ids
 
 _TOKENIZER_BYTES = 20_000_000  # of each of corpus and pretraining books: more changes few pieces, and costs memory
 _SAMPLED_FROM = 50_000  # characters, of which the first are taken
+_COVERAGE = 0.98, 0.9999  # least and most of the text that characters of the vocabulary make up
+_BYTE_PIECES = 260  # of a vocabulary: every byte, unknown, document and the line ends
 _BOOKS = "books.json"
 PARTS = ("train", "valid", "test", "pretrain")
 
@@ -47,16 +52,43 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _BOOKS).unlink(missing_ok=True)  # until all of it is there again
     if tokenizer is None:
-        texts = _to_learn_from(split.train, pretrain, kind)
-        tokenizer = Tokenizer.train(texts, vocab_size=vocab_size, kind=kind, min_count=min_count)
+        coverage = _COVERAGE[1]
+        if kind in ("unigram", "bpe"):
+            vocab_size, coverage = _room_for_characters(_to_learn_from(split.train, [], kind), vocab_size)
+        tokenizer = Tokenizer.train(
+            _to_learn_from(split.train, pretrain, kind),
+            vocab_size=vocab_size,
+            kind=kind,
+            min_count=min_count,
+            character_coverage=coverage,
+        )
     (folder / "tokenizer.model").write_bytes(tokenizer.to_bytes())
     parts = {"train": split.train, "valid": split.valid, "test": split.test, "pretrain": pretrain}
-    titles = {name: dict.fromkeys(document.path.stem for document in parts[name]) for name in PARTS}
+    titles = {name: dict.fromkeys(_title(document.path) for document in parts[name]) for name in PARTS}
     books = {name: list(found) for name, found in titles.items() if found}
     for name in books:
         write_ids(folder / f"{name}.ids", (document.stretches() for document in parts[name]), tokenizer)
     NoveltyIndex.build(document.stretches() for document in split.train).save(folder)
     (folder / _BOOKS).write_text(json.dumps(books) + "\n", encoding="utf-8")  # last: now all of it is there
+
+
+def _room_for_characters(texts: Iterable[str], vocab_size: int) -> tuple[int, float]:
+    """A vocabulary that has room for the text's characters beside some longer pieces, and what share of it they cover.
+
+    Chinese has thousands of characters; the rarest are spelled in bytes where they find no room.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    covered = np.cumsum([count for _, count in counts.most_common()]) / max(1, counts.total())
+    room = min(max(1, (vocab_size - _BYTE_PIECES) * 3 // 4), len(covered))
+    coverage = float(np.clip(covered[room - 1], *_COVERAGE))
+    characters = int(np.searchsorted(covered, coverage)) + 1
+    return max(vocab_size, _BYTE_PIECES + characters * 4 // 3), coverage
+
+
+def _title(path: Path) -> str:
+    return path.stem.encode(errors="replace").decode()  # a name on disk need not be UTF-8
 
 
 def is_prepared(folder: Path) -> bool:

@@ -36,10 +36,12 @@ class Clock:
         """Time that the last measurement may take; infinite for a run of so many steps."""
         return math.inf if self.minutes is None else 60 * _MEASURED_BY * self.minutes - self.seconds()
 
-    def progress(self, step: int) -> float:
-        """How much of the run is over, 0 to 1."""
+    def progress(self, step: int, next_s: float = 0.0) -> float:
+        """How much of the run is over, 0 to 1; all of it where a step of `next_s` seconds would end too late."""
         by_step = 0.0 if self.steps is None else step / self.steps
         by_time = 0.0 if self.minutes is None else self.seconds() / (60 * _TRAINING_SHARE * self.minutes)
+        if self.minutes is not None and next_s > self.seconds_left():
+            return 1.0
         return min(1.0, max(by_step, by_time))
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import math
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _LEARNING_RATE, _TRANSFORMER_LEARNING_RATE = 1e-2, 1e-3  # at its peak
 _LATER_LEARNING_RATE = 5e-4  # of a model that has learned before
+_MINUTES = 30.0  # if nothing is said
 _MAY_CHANGE = {  # when a run is resumed: how long it goes on, where, and what it shows
     *("resume", "minutes", "clock", "steps", "stop_at_step", "patience", "validations"),
     *("device", "bfloat16", "name", "save_bfloat16", "tensorboard", "quiet", "command_line", "out"),
@@ -58,6 +60,8 @@ def train(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> int:
     out = Path(args.out)
     is_first = distributed.rank() == 0
+    if args.minutes is None:
+        args.minutes = _minutes_before(out) if args.resume else _MINUTES
     if is_first:
         if args.resume and is_prepared(out / "data"):
             _refuse_other_options(args, out)
@@ -85,8 +89,10 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
 def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     """Read and split the books, make the plan, learn the vocabulary and write the ids."""
     split = _split(args)
-    held_out = [Path(path) for path in (args.valid, args.test) if path]
+    held_out = [document.path for document in split.valid + split.test]
     pretrain = leave_out(read_documents(args.pretrain), held_out) if args.pretrain else []
+    if args.pretrain and not pretrain:
+        raise CorpusError(f"expected other books in {args.pretrain}, but all of them hold validation or test text")
     start = choose_start(args, split.train)
     sizes = {size: getattr(args, size) if start is None else start.config.model[size] for size in SIZES}
     wishes = Wishes(**sizes, dropout=args.dropout, lanes=args.lanes, bptt=args.bptt)
@@ -112,7 +118,8 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         plan = replace(plan, start=str(start.path))
     out.mkdir(parents=True, exist_ok=True)
     forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
-    (out / "options.json").write_text(json.dumps(_deciding(args)) + "\n", encoding="utf-8")
+    options = _deciding(args) | {"minutes": args.minutes}
+    (out / "options.json").write_text(json.dumps(options) + "\n", encoding="utf-8")
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(
         out / "data",
@@ -128,6 +135,12 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
 def _deciding(args: argparse.Namespace) -> dict[str, Any]:
     """The options that make a run what it is."""
     return {name: value for name, value in sorted(vars(args).items()) if name not in _MAY_CHANGE}
+
+
+def _minutes_before(out: Path) -> float:
+    """What a run that goes on was given, where the command line does not say."""
+    path = out / "options.json"
+    return float(json.loads(path.read_text(encoding="utf-8")).get("minutes", _MINUTES)) if path.exists() else _MINUTES
 
 
 def _refuse_other_options(args: argparse.Namespace, out: Path) -> None:
@@ -287,7 +300,7 @@ def _training_facts(
     """What config.json and the model card say about the run."""
     before = {} if start is None else {"start": lineage(start)}
     return before | {
-        "command": "python -m trainer " + " ".join(args.command_line),
+        "command": "python -m trainer " + shlex.join(args.command_line),
         "processes": distributed.world_size(),
         "corpus": {name: asdict(counts) for name, counts in data.counts.items()},
         "books": data.books,

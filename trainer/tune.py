@@ -179,6 +179,7 @@ def _try(search: Search, trial: optuna.Trial) -> float:
 
 def _training(search: Search, folder: Path, chosen: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.jsonl").unlink(missing_ok=True)  # of a search of another name
     arguments = [
         *(sys.executable, "-m", "trainer", "train", str(search.corpus), "--valid", str(search.valid)),
         *("--out", str(folder), "--preset", search.preset, "--minutes", str(search.minutes), "--clock", "processor"),

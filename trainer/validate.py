@@ -13,6 +13,8 @@ from .loss import cross_entropy
 from .prepare import Data
 from .tokens import bounded_exp
 
+_LEAST_A_LANE = 1000  # tokens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
@@ -37,10 +39,13 @@ def validate(
 ) -> Validation:
     """Cut the split into lanes, each from the zero state and `document_id`; processes share the lanes.
 
+    A short split is cut into fewer: the first words after a fresh state are hard to predict.
+
     Of a long split only the beginning of each lane is read, `most` tokens in all, or one window and what there is time
     for; the figures are scaled to the whole.
     """
     ids, counts, document_id = data.ids[part], data.counts[part], data.tokenizer.document_id
+    lanes = max(distributed.world_size(), min(lanes, len(ids) // _LEAST_A_LANE))
     length = -(-(len(ids) - 1) // lanes)
     starts = [lane * length for lane in range(lanes) if lane * length < len(ids) - 1]
     mine = starts[distributed.rank() :: distributed.world_size()]

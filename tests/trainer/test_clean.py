@@ -61,8 +61,8 @@ def test_a_rule_of_dashes_and_snake_case_are_no_punctuation() -> None:
         ("naïve".encode(), "naïve", "UTF-8"),
         (b"\xef\xbb\xbfmarked", "marked", "UTF-8"),
         ("naïve".encode("utf-16"), "naïve", "UTF-16"),
-        ("“naïve”".encode("cp1252"), "“naïve”", "Windows-1252"),
-        ("naïve\n".encode() + "café".encode("latin-1"), "naïve\ncafé", "UTF-8 mixed with Windows-1252"),
+        ("“naïve”".encode("cp1252"), "“naïve”", "windows-1252"),
+        ("naïve\n".encode() + "café".encode("latin-1"), "naïve\ncafé", "UTF-8 mixed with windows-1252"),
     ],
 )
 def test_each_encoding_is_read_and_named(content: bytes, text: str, encoding: str) -> None:
@@ -70,14 +70,23 @@ def test_each_encoding_is_read_and_named(content: bytes, text: str, encoding: st
     assert (read, changes.encoding) == (text, encoding)
 
 
+def test_an_encoding_can_be_named() -> None:
+    text, changes = clean("Однажды, давно\n".encode("cp1251"), Cleaning(encoding="windows-1251"))
+    assert (text, changes.encoding) == ("Однажды, давно\n", "windows-1251")
+    with pytest.raises(
+        CorpusError, match="--encoding must be one that Python knows, such as windows-1251 or iso-8859-2, got 'klingon'"
+    ):
+        Cleaning(encoding="klingon")
+
+
 def test_every_change_is_counted() -> None:
     text, changes = clean(b"Caf\xe9 &amp; cr&#232;me\x07\r\nsaid \x93Ida\x94 & co.", Cleaning())
     assert text == 'Café & crème\nsaid "Ida" & co.\n'
     assert changes == Changes(
-        encoding="Windows-1252", recoded_lines=2, dropped_controls=1, entities=2, joined_lines=0, plain_marks=2
+        encoding="windows-1252", recoded_lines=2, dropped_controls=1, entities=2, joined_lines=0, plain_marks=2
     )
     assert str(changes) == (
-        "Windows-1252, 2 lines read as Windows-1252, 1 control characters dropped, 2 HTML entities resolved, "
+        "windows-1252, 2 lines were no UTF-8, 1 control characters dropped, 2 HTML entities resolved, "
         "2 marks made plain"
     )
 

@@ -15,11 +15,11 @@ TOKENIZER = Tokenizer.train([TEXT], vocab_size=400)
 
 
 def test_chapters_come_in_natural_order_through_nested_folders(tmp_path: Path) -> None:
-    for name in ("b/chapter_10.txt", "b/chapter_2.txt", "a 10/x.txt", "a 9/x.txt", "Part1.txt"):
+    for name in ("b/chapter_10.txt", "b/chapter_2.txt", "a 10/x.txt", "a 9/x.txt", "Part1.TXT"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     names = [str(document.path.relative_to(tmp_path)) for document in read_documents(tmp_path)]
-    assert names == ["a 9/x.txt", "a 10/x.txt", "b/chapter_2.txt", "b/chapter_10.txt", "Part1.txt"]
+    assert names == ["a 9/x.txt", "a 10/x.txt", "b/chapter_2.txt", "b/chapter_10.txt", "Part1.TXT"]
 
 
 def test_one_file_is_a_corpus(tmp_path: Path) -> None:

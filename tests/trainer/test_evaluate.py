@@ -13,6 +13,7 @@ from core.models import build_model
 from core.tokenizer import Tokenizer
 from tests.tiny import TEXT
 from trainer.__main__ import main
+from trainer.evaluate import score_texts
 
 
 def _eval(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, object]:
@@ -54,6 +55,15 @@ def test_texts_beside_each_other_do_not_change_each_other(
     assert isinstance(texts, list)
     assert [text["nats"] for text in texts] == pytest.approx(alone, rel=1e-4)
     assert together["nats"] == pytest.approx(sum(text["nats"] for text in texts))
+
+
+def test_more_texts_than_stand_side_by_side_are_all_read(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    texts = [TEXT[: 40 + number] for number in range(70)]
+    scores = score_texts(checkpoint.model, checkpoint.tokenizer, texts)
+    (alone,) = score_texts(checkpoint.model, checkpoint.tokenizer, texts[3:4])
+    assert [score.bytes for score in scores] == [len(text.encode()) for text in texts]
+    assert scores[3].nats == pytest.approx(alone.nats, rel=1e-4)
 
 
 def test_a_window_border_changes_nothing(

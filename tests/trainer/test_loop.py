@@ -1,6 +1,7 @@
 """What the loop keeps, whatever trains in it."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ def _loop(folder: Path, clock: Clock, **given: Any) -> Loop:
         "validate": lambda most: Validation(loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0),
         "on_best": lambda validation: None,
         "report": lambda facts: None,
-    }
+        "settings": LoopSettings(bptt=4, validations=3, learning_rate=1.0, bfloat16=False),
+    } | given
     return Loop(
         build_model("awd_lstm", sizes),
         Batches({"target": ids}, Single(segments), lanes=1, document_id=1),
-        LoopSettings(bptt=4, validations=3, learning_rate=1.0, bfloat16=False),
+        usual.pop("settings"),
         clock,
         lanes=1,
         folder=folder / "resume",
-        **usual | given,
+        **usual,
     )
 
 
@@ -62,6 +64,32 @@ def test_the_rate_rises_from_nothing_however_long_the_data_took_to_lay_out(tmp_p
     assert rates[0] < 0.1
     assert max(rates) > 0.9
     assert rates[-1] < 0.01
+
+
+def test_a_step_that_would_end_too_late_is_not_begun(tmp_path: Path) -> None:
+    now = 0.0
+
+    def work(facts: dict[str, float]) -> None:
+        nonlocal now
+        now += 10  # each step takes ten of the sixty seconds
+
+    loop = _loop(tmp_path, Clock(minutes=1, now=lambda: now), report=work)
+    loop.run()
+    assert (loop.step, now) == (5, 50)
+
+
+def test_averaging_is_decided_at_the_ends_of_epochs(tmp_path: Path) -> None:
+    losses = itertools.count(1)  # ever worse
+
+    def validate(most: int) -> Validation:
+        loss = float(next(losses))
+        return Validation(loss=loss, bits_per_byte=loss, word_perplexity=None, token_perplexity=loss)
+
+    settings = LoopSettings(bptt=4, validations=100, averaging=True, schedule="constant", bfloat16=False)
+    loop = _loop(tmp_path, Clock(steps=100), settings=settings, validate=validate)
+    loop.run(stop_at_step=50)  # 200 tokens, five passes and a bit over 38
+    state = json.loads((tmp_path / "resume" / "facts.json").read_text())["average"]
+    assert (len(state["losses"]), state["count"]) == (5, 0)
 
 
 def test_validations_of_a_run_against_the_clock_all_read_as_much_as_it_can_afford(tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ def test_what_is_laid_out_is_the_text(tmp_path: Path) -> None:
     assert isinstance(data.ids["train"], np.memmap)
 
 
+def test_characters_without_room_in_the_vocabulary_are_spelled_in_bytes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    text = "".join(map(chr, 0x4E00 + (3500 * rng.random(60_000) ** 2).astype(int)))  # Chinese, some of it rare
+    (tmp_path / "book.txt").write_text(text, encoding="utf-8")
+    documents = read_documents(tmp_path / "book.txt")
+    prepare(tmp_path / "data", Split(train=documents, valid=documents, test=[]), [], vocab_size=512, kind="unigram")
+    data = open_data(tmp_path / "data")
+    assert 512 <= data.tokenizer.vocab_size < 5000
+    assert data.tokenizer.decode(data.ids["train"]) == text
+
+
 def test_data_counts_as_laid_out_when_all_of_it_is(tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text(TEXT)
     documents = read_documents(tmp_path / "book.txt")

@@ -50,7 +50,8 @@ def test_2n_steps_are_n_steps_saved_and_resumed_bit_for_bit(corpus: Path, tmp_pa
 
 
 def test_a_resumed_run_with_other_books_first_is_exact_as_well(corpus: Path, tmp_path: Path) -> None:
-    others = ("--pretrain", str(corpus), "--steps", "20")
+    (tmp_path / "other.txt").write_text(TEXT.upper())
+    others = ("--pretrain", str(tmp_path / "other.txt"), "--steps", "20")
     _train(corpus, tmp_path / "whole", *others)
     _train(corpus, tmp_path / "parts", *others, "--stop-at-step", "14")
     _train(corpus, tmp_path / "parts", *others, "--resume")
@@ -59,9 +60,9 @@ def test_a_resumed_run_with_other_books_first_is_exact_as_well(corpus: Path, tmp
 
 def test_a_resumed_run_of_the_papers_recipe_is_exact_as_well(corpus: Path, tmp_path: Path) -> None:
     recipe = "--optimizer=sgd --averaging --variable-bptt --schedule=constant --learning-rate=30 --activation-penalty=2"
-    options = (*recipe.split(), "--steps=40", "--validations=20", "--clip=0.25")
+    options = (*recipe.split(), "--steps=240", "--validations=20", "--clip=0.25")
     _train(corpus, tmp_path / "whole", *options)
-    _train(corpus, tmp_path / "parts", *options, "--stop-at-step", "33")
+    _train(corpus, tmp_path / "parts", *options, "--stop-at-step", "220")
     assert json.loads((tmp_path / "parts" / "resume" / "facts.json").read_text())["average"]["count"] > 0
     _train(corpus, tmp_path / "parts", *options, "--resume")
     _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
@@ -144,9 +145,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
 def test_a_signal_in_the_middle_saves_and_the_run_goes_on_exactly(
     corpus: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
-    _train(corpus, tmp_path / "whole", "--steps", "120", "--validations", "1")
+    _train(corpus, tmp_path / "whole", "--steps", "400", "--validations", "1")
     command = [sys.executable, "-m", "trainer", "train", str(corpus), "--out", str(tmp_path / "parts"), *SMALL]
-    command += ["--steps", "120", "--validations", "1"]
+    command += ["--steps", "400", "--validations", "1"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
@@ -154,8 +155,8 @@ def test_a_signal_in_the_middle_saves_and_the_run_goes_on_exactly(
         process.send_signal(stop)
         assert process.wait(60) == 1
     facts = json.loads((tmp_path / "parts" / "resume" / "facts.json").read_text())
-    assert 0 <= facts["step"] < 120
-    assert _train(corpus, tmp_path / "parts", "--steps", "120", "--validations", "1", "--resume") == 0
+    assert 0 <= facts["step"] < 400
+    assert _train(corpus, tmp_path / "parts", "--steps", "400", "--validations", "1", "--resume") == 0
     _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
 
 
@@ -293,6 +294,35 @@ def test_held_out_text_is_not_pretrained_on(corpus: Path, tmp_path: Path) -> Non
     held_out = ("--valid", str(others / "b.txt"), "--test", str(others / "c.txt"))
     assert _train(corpus, tmp_path / "run", "--steps", "2", "--pretrain", str(others), *held_out) == 0
     assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["books"]["pretrain"] == ["a"]
+
+
+def test_books_that_a_split_holds_out_are_not_pretrained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    for name in ("a", "b", "c"):
+        (others / f"{name}.txt").write_text(TEXT)
+    options = ("--steps", "2", "--pretrain", str(others), "--split-files")
+    assert _train(others, tmp_path / "run", *options) == 0
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["books"]["pretrain"] == ["a"]
+    assert _train(others, tmp_path / "run", "--split-files", "--pretrain", str(others / "b.txt")) == 2
+    assert "but all of them hold validation or test text" in capsys.readouterr().err
+
+
+def test_a_resumed_run_has_the_minutes_it_was_given_before(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(corpus, tmp_path / "run", "--minutes", "48", "--stop-at-step", "1") == 1
+    assert _train(corpus, tmp_path / "run", "--resume", "--stop-at-step", "2") == 1
+    progress = json.loads((tmp_path / "run" / "options.json").read_text())
+    assert progress["minutes"] == 48
+    assert _train(corpus, tmp_path / "run", "--resume", "--minutes", "0.0001") == 0
+
+
+def test_a_title_that_is_no_unicode_is_still_told(tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "caf\udce9 noir.txt").write_text(TEXT)
+    assert _train(tmp_path / "books", tmp_path / "run", "--steps", "2") == 0
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["books"]["train"] == ["caf? noir"]
 
 
 @pytest.mark.parametrize("device", ["warp-drive", "cuda:99"])
