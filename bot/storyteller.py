@@ -330,10 +330,12 @@ class Storyteller:
         except Exception as error:  # a task's border
             await tell(interaction, sentence(error))
         finally:
-            await stream.stop("shutdown")
-            if stream.reason != "deleted":
-                await self._update(story, stream)
-            del self._running[story.id]
+            try:
+                await stream.stop("shutdown")
+                if stream.reason != "deleted":
+                    await self._update(story, stream)
+            finally:
+                self._running.pop(story.id, None)
 
     async def _update(self, story: Story, stream: Stream) -> None:
         """Bring a story up to what its stream has written, and keep it."""
@@ -341,7 +343,11 @@ class Storyteller:
         story.checkpoint, story.prompt_tokens = stream.checkpoint, stream.prompt_tokens
         story.reason = stream.reason or RUNNING
         if stream.is_over and not story.facts:
-            copied = await self._copied_share(stream.checkpoint, stream.text)
+            copied = None
+            try:
+                copied = await self._copied_share(stream.checkpoint, stream.text)
+            except Exception:  # a number under a story must not keep it from being shown and kept
+                log.exception("how much of a story is copied could not be told story=%s", story.id)
             story.facts = {"tokens_per_s": stream.tokens_per_s, "copied": copied}
         await kept(self.stories.save(story))
 
