@@ -5,7 +5,7 @@ from typing import NoReturn
 import pytest
 
 from bot.client import Fablewright
-from tests.bot.watching import small_print, stands, stopped, told
+from tests.bot.watching import RunningBot, held, small_print, stands, stopped, told
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Person
 
@@ -38,3 +38,29 @@ async def test_a_story_whose_last_save_breaks_is_not_taken_for_one_being_written
         await stopped(bot)
     await fake.press(ada, message, "Continue")
     await fake.until(lambda: "seed 7 " not in message.content and "Continue" in message.buttons, timeout_s=20)
+
+
+async def test_a_story_that_discord_holds_up_is_kept_before_the_bot_has_left(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__pace=20, bot__restart_grace_s=0.1) as bot:
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=500)
+        await fake.until(lambda: asked.original and "Stop" in asked.original.buttons)
+        fault = fake.fail("PATCH .*/messages/", delay_s=5)
+        await held(fault)
+        await bot.storyteller.close()
+        (story,) = await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id))
+        assert (await bot.storyteller.stories.load(story.id)).reason == "shutdown"
+        assert not bot.storyteller._running
+
+
+async def test_a_story_about_to_begin_when_the_bot_leaves_is_given_up_and_its_author_told(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot() as bot:
+        fault = fake.fail("POST .*/callback", delay_s=1)
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=500)
+        await held(fault)
+        await bot.close()
+        assert "I am being restarted" in await told(fake, asked)
+        assert await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id)) == []
