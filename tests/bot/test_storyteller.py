@@ -1,5 +1,6 @@
 """What becomes of stories when something fails, or the bot leaves, in their last moments."""
 
+import asyncio
 from typing import NoReturn
 
 import pytest
@@ -64,3 +65,18 @@ async def test_a_story_about_to_begin_when_the_bot_leaves_is_given_up_and_its_au
         await bot.close()
         assert "I am being restarted" in await told(fake, asked)
         assert await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id)) == []
+
+
+async def test_what_puts_lost_stories_right_has_ended_before_the_rest_closes(
+    bot: Fablewright, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovering = bot._recovering = asyncio.create_task(asyncio.sleep(60))
+    close, had_ended = bot.storyteller.close, []
+
+    async def watched_close() -> None:
+        had_ended.append(recovering.done())
+        await close()
+
+    monkeypatch.setattr(bot.storyteller, "close", watched_close)
+    await bot.close()
+    assert had_ended == [True]
