@@ -60,15 +60,26 @@ def main() -> int:
     except FablewrightError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before `run` listens for it
+        return 130
+    except asyncio.CancelledError:
+        return 0  # a signal stopped it
     return 0
 
 
 async def run(token: str) -> None:
-    """Run the bot until a signal stops it."""
+    """Run the bot until a signal cancels this task, also while it starts; whatever is open then closes in order."""
+    running = asyncio.current_task()
+    assert running is not None
+
+    def stop() -> None:
+        if not running.cancelling():  # a second signal must not break off the closing
+            running.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
     async with opened(Config()) as client:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, lambda: loop.create_task(client.close()))
         await client.start(token)
 
 

@@ -94,6 +94,7 @@ class Fablewright(discord.AutoShardedClient):
         """Interrupt what is being written, show so, and leave."""
         if self._recovering is not None:
             self._recovering.cancel()
+            await asyncio.wait({self._recovering})
         await self.storyteller.close()
         await super().close()
 

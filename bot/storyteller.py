@@ -7,7 +7,7 @@ time, and hands the stream to a live reply.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -70,6 +70,7 @@ class Storyteller:
         self._buttons, self._copied_share = buttons, copied_share
         self._usage = Usage(self._count_today)
         self._running: dict[str, _Telling] = {}
+        self._beginning: set[asyncio.Task[Any]] = set()  # what people asked for and have no answer to yet
         self._is_closing = False
 
     # ---- what people ask for
@@ -163,7 +164,7 @@ class Storyteller:
     async def close(self) -> None:
         """Interrupt every story and show so, within the grace that config.toml gives."""
         self._is_closing = True
-        await self._end(list(self._running.values()), "shutdown")
+        await self._end(list(self._running.values()), "shutdown", self._beginning)
 
     async def recover(self) -> None:
         """Mark the stories that a bot now gone was writing, and offer Continue under them."""
@@ -223,14 +224,22 @@ class Storyteller:
         if story_id in self._running:
             raise RefusedError("This story is still being written. Press Stop first, or wait for its end.")
 
-    async def _end(self, tellings: list[_Telling], reason: str) -> None:
-        """End stories for `reason`, and wait until they say so, within the grace that config.toml gives."""
+    def _refuse_closing(self) -> None:
+        if self._is_closing:
+            raise ClosedError("No story can be begun now.")
+
+    async def _end(self, tellings: list[_Telling], reason: str, beginning: Iterable[asyncio.Task[Any]] = ()) -> None:
+        """End stories for `reason`, and wait until they say so, within the grace that config.toml gives.
+
+        What comes too late is cancelled, and then still keeps its story.
+        """
         await asyncio.gather(*(telling.stream.stop(reason) for telling in tellings if telling.stream))
-        tasks = {telling.task for telling in tellings if telling.task}
+        tasks = {telling.task for telling in tellings if telling.task} | set(beginning)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._settings.restart_grace_s)
             for task in late:
                 task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _request(self, story: Story, prompt: str, rules: ServerRules, *, seed: Any) -> GenerationRequest:
         resolved = await self._store.settings.resolve(user_key=story.user_key, guild_key=story.guild_key)
@@ -257,6 +266,10 @@ class Storyteller:
 
         A refusal in time is told in private; whatever takes longer is acknowledged meanwhile.
         """
+        asked = asyncio.current_task()
+        assert asked is not None
+        self._beginning.add(asked)
+        asked.add_done_callback(self._beginning.discard)
         prepared = asyncio.create_task(preparing)
         await asyncio.wait({prepared}, timeout=ACKNOWLEDGE_S)
         try:
@@ -267,6 +280,9 @@ class Storyteller:
                 await self._give_up(await prepared)
             raise
         telling = await prepared
+        if self._is_closing:
+            await self._give_up(telling)
+            self._refuse_closing()
         interaction.extras.pop(AWAITED, None)
         story, stream = telling.story, telling.stream
         assert stream is not None
@@ -279,8 +295,7 @@ class Storyteller:
     async def _prepare(self, interaction: Interaction, story: Story, *, seed: Any, again: bool = False) -> _Telling:
         """Begin to write a story's next step. Raises what the server's rules or the writer refuse it for."""
         rules = await self._rules(interaction, is_private=story.place.is_private)
-        if self._is_closing:
-            raise ClosedError("No story can be begun now.")
+        self._refuse_closing()
         self._refuse_running(story.id)
         telling = self._running[story.id] = _Telling(story)
         try:
@@ -330,10 +345,12 @@ class Storyteller:
         except Exception as error:  # a task's border
             await tell(interaction, sentence(error))
         finally:
-            await stream.stop("shutdown")
-            if stream.reason != "deleted":
-                await self._update(story, stream)
-            del self._running[story.id]
+            try:
+                await stream.stop("shutdown")
+                if stream.reason != "deleted":
+                    await self._update(story, stream)
+            finally:
+                self._running.pop(story.id, None)
 
     async def _update(self, story: Story, stream: Stream) -> None:
         """Bring a story up to what its stream has written, and keep it."""
@@ -341,7 +358,11 @@ class Storyteller:
         story.checkpoint, story.prompt_tokens = stream.checkpoint, stream.prompt_tokens
         story.reason = stream.reason or RUNNING
         if stream.is_over and not story.facts:
-            copied = await self._copied_share(stream.checkpoint, stream.text)
+            copied = None
+            try:
+                copied = await self._copied_share(stream.checkpoint, stream.text)
+            except Exception:  # a number under a story must not keep it from being shown and kept
+                log.exception("how much of a story is copied could not be told story=%s", story.id)
             story.facts = {"tokens_per_s": stream.tokens_per_s, "copied": copied}
         await kept(self.stories.save(story))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bot.watching import small_print, stands, told, words
+from tests.bot.watching import held, small_print, stands, told, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Person
 from tests.tiny import TEXT
@@ -48,12 +48,24 @@ async def process(environment: dict[str, str], fake: FakeDiscord) -> AsyncIterat
         await running.wait()
 
 
-async def output(environment: dict[str, str]) -> tuple[int, str]:
+@contextlib.asynccontextmanager
+async def starting(environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the bot and listen to what it says; killed at the end if it still runs."""
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bot", env=environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
     )
-    _, errors = await running.communicate()
-    return running.returncode or 0, errors.decode()
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.communicate()
+
+
+async def output(environment: dict[str, str]) -> tuple[int, str]:
+    async with starting(environment) as running:
+        _, errors = await running.communicate()
+        return running.returncode or 0, errors.decode()
 
 
 async def test_without_a_token_it_says_how_to_get_one(environment: dict[str, str]) -> None:
@@ -191,6 +203,32 @@ async def test_a_story_stopped_with_the_process_says_so_at_once(
         message = await stands(fake, asked)
         assert small_print(message).endswith("interrupted by a restart: press Continue")
         assert await running.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_it_loads_ends_it_quietly(
+    environment: dict[str, str], fake: FakeDiscord, number: signal.Signals
+) -> None:
+    fake.fail("GET /users/@me", delay_s=30)  # however fast it loads, it is not connected yet
+    async with starting(environment) as running:
+        errors = await anext(running.stderr)  # the first line of Alembic's
+        running.send_signal(number)
+        errors += await running.stderr.read()
+        assert await running.wait() == 0
+        assert b"Traceback" not in errors
+
+
+async def test_a_signal_while_discord_holds_up_the_login_ends_it_quietly(
+    environment: dict[str, str], fake: FakeDiscord
+) -> None:
+    fault = fake.fail("GET /users/@me", delay_s=30)
+    async with starting(environment) as running:
+        await held(fault)
+        running.send_signal(signal.SIGTERM)
+        errors = await running.stderr.read()
+        assert await running.wait() == 0
+        assert b"cannot reach Discord" not in errors
+        assert b"Traceback" not in errors
 
 
 async def test_what_is_asked_of_a_form_of_before_the_restart_is_answered(

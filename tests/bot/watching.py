@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bot.client import Fablewright
 from bot.escaping import unescape
 from tests.fakes.discord import FakeDiscord
+from tests.fakes.discord_limits import Fault
 from tests.fakes.discord_world import Interaction, Message
 
 RunningBot = Callable[..., contextlib.AbstractAsyncContextManager[Fablewright]]
@@ -23,6 +24,12 @@ async def stopped(bot: Fablewright) -> None:
     tasks = {telling.task for telling in bot.storyteller._running.values() if telling.task}
     if tasks:
         await asyncio.wait(tasks)
+
+
+async def held(fault: Fault) -> None:
+    """Wait until Discord holds up a request, as `fault` asks."""
+    while fault.times:  # noqa: ASYNC110 — the fake tells of a request when it is answered
+        await asyncio.sleep(0.01)
 
 
 async def told(fake: FakeDiscord, asked: Interaction) -> str:
