@@ -48,6 +48,11 @@ class Plan:
     start: str | None = None  # the checkpoint that it goes on from
     steps: int | None = None  # after which it ends, time or no time
 
+    @property
+    def updates(self) -> float | None:
+        """How many steps the run is expected to make."""
+        return None if self.tokens is None else self.tokens / (self.lanes * self.bptt)
+
     def describe(self, minutes: float) -> str:
         """One paragraph for the console."""
         expected = "as the command line says"

@@ -13,6 +13,8 @@ import torch
 
 _TRAINING_SHARE = 0.95  # of the minutes; the rest is for starting Python and for the last measurement ...
 _MEASURED_BY = 0.99  # ... which must be over by then
+_RATES = 5e-3, 1e-2  # of AdamW, in long runs and in those of ...
+_FEW_STEPS = 1500  # ... so few steps; in between it falls with the square root of their number
 
 
 @dataclass
@@ -51,6 +53,12 @@ def processor_seconds() -> float:
 
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.monotonic, "processor": processor_seconds}
+
+
+def peak_rate(steps: float | None) -> float:
+    """The highest learning rate of a run of so many steps; None where nobody knows how many it will be."""
+    least, most = _RATES
+    return least if steps is None else max(least, most * min(1.0, math.sqrt(_FEW_STEPS / steps)))
 
 
 def one_cycle(progress: float, *, warmup: float = 0.02) -> float:

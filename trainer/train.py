@@ -27,14 +27,14 @@ from .loop import Loop, LoopSettings, forget
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
-from .schedule import CLOCKS, Clock
+from .schedule import CLOCKS, Clock, peak_rate
 from .split import Split, leave_out, split_contiguous, split_files, split_named
 from .start import SIZES, choose_start, lineage, load_start
 from .validate import Validation, validate
 
 log = logging.getLogger(__name__)
 
-_LEARNING_RATE, _TRANSFORMER_LEARNING_RATE = 1e-2, 1e-3  # at its peak
+_TRANSFORMER_LEARNING_RATE = 1e-3  # at its peak
 _LATER_LEARNING_RATE = 5e-4  # of a model that has learned before
 _MINUTES = 30.0  # if nothing is said
 _MAY_CHANGE = {  # when a run is resumed: how long it goes on, where, and what it shows
@@ -193,7 +193,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         variable_bptt=args.variable_bptt,
         optimizer=args.optimizer,
         averaging=args.averaging,
-        learning_rate=args.learning_rate or _learning_rate(architecture, start),
+        learning_rate=args.learning_rate or _learning_rate(architecture, start, args.steps or plan.updates),
         weight_decay=args.weight_decay,
         beta1=args.beta1,
         beta2=args.beta2,
@@ -242,10 +242,12 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     return loop, progress
 
 
-def _learning_rate(architecture: str, start: Checkpoint | None) -> float:
+def _learning_rate(architecture: str, start: Checkpoint | None, updates: float | None) -> float:
     if start is not None:
         return _LATER_LEARNING_RATE
-    return _TRANSFORMER_LEARNING_RATE if architecture == "transformer" else _LEARNING_RATE
+    if architecture == "transformer":
+        return _TRANSFORMER_LEARNING_RATE
+    return peak_rate(updates)
 
 
 def _conclude(args: argparse.Namespace, out: Path, data: Data, loop: Loop, device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.schedule import Clock, Plateau, one_cycle
+from trainer.schedule import Clock, Plateau, one_cycle, peak_rate
 
 
 def test_one_cycle_warms_up_and_ends_at_zero() -> None:
@@ -11,6 +11,11 @@ def test_one_cycle_warms_up_and_ends_at_zero() -> None:
     assert one_cycle(0.02) == pytest.approx(1.0)
     assert one_cycle(0.51) == pytest.approx(0.5)
     assert one_cycle(1.0) == pytest.approx(0.0)
+
+
+def test_a_long_run_learns_at_a_lower_rate() -> None:
+    assert [peak_rate(steps) for steps in (8, 1500, 6000, 60_000, None)] == [1e-2, 1e-2, 5e-3, 5e-3, 5e-3]
+    assert peak_rate(3000) == pytest.approx(7.07e-3, rel=1e-3)
 
 
 def test_progress_by_steps_ignores_the_time() -> None:
