@@ -199,8 +199,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "--learning-rate",
         type=_POSITIVE,
-        help="at its peak; if not given 1e-2 for 1,500 steps, less for more, at least 5e-3; 1e-3 for a transformer, and "
-        "5e-4 for a model that has learned before",
+        help="at its peak; if not given 1e-2 for 1,500 steps, less for more, at least 5e-3; 1e-3 for a transformer, "
+        "and 5e-4 for a model that has learned before",
     )
     add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
     add("--beta1", type=_PART, default=0.9)
