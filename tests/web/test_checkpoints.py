@@ -1,8 +1,13 @@
 """The checkpoints as the models page sees them, and the search for copied text."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from core.checkpoint import load_checkpoint
+import pytest
+
+from core.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from core.engines import CheckpointSettings
 from core.novelty import NoveltyIndex
 from tests.tiny import TEXT
 from tests.web.conftest import Site, StartSite
@@ -27,6 +32,29 @@ async def test_one_checkpoint_comes_with_its_card(site: Site) -> None:
 async def test_an_unknown_checkpoint_is_not_found(site: Site) -> None:
     for name in ("gone", "..%2Ftiny", "%2E%2E"):
         assert (await site.get(f"/api/checkpoints/{name}", 404))["error"]["code"] in ("unknown_checkpoint", "not_found")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / WEIGHTS).unlink(),
+        lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1]),
+        lambda folder: (folder / WEIGHTS).write_bytes(b"\xff" * 7),
+        lambda folder: (folder / CONFIG).write_text("{"),
+        lambda folder: (folder / CONFIG).write_text('{"version": 1}'),
+        lambda folder: (folder / CONFIG).write_text('{"version": 1, "architecture": "lstm", "model": []}'),
+        lambda folder: (folder / CONFIG).write_text('{"version": 1, "architecture": 7, "model": {}}'),
+    ],
+)
+async def test_a_damaged_checkpoint_hides_no_other(
+    tiny_checkpoint: Path, tmp_path: Path, site: Site, damage: Callable[[Path], object]
+) -> None:
+    for name in ("half", "whole"):
+        shutil.copytree(tiny_checkpoint, tmp_path / "copies" / name)
+    await site.engines.swap(CheckpointSettings(folders=(tmp_path / "copies",), name="whole"))
+    damage(tmp_path / "copies" / "half")
+    assert [view["name"] for view in (await site.get("/api/checkpoints"))["checkpoints"]] == ["whole"]
+    assert (await site.get("/api/checkpoints/half", 404))["error"]["code"] == "unknown_checkpoint"
 
 
 async def test_what_stands_in_the_books_is_found_in_characters(checkpoints: Path, start_site: StartSite) -> None:
