@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from core.checkpoint import CARD, CONFIG, WEIGHTS, read_config
 from core.engines import Engines
-from core.errors import CheckpointError
+from core.errors import CheckpointError, InputError
 from core.novelty import FILE_NAME as NOVELTY
 
 from .bodies import Body, read_body, respond
@@ -20,6 +20,8 @@ from .generation import Generations
 from .problems import RefusedError
 
 log = logging.getLogger(__name__)
+
+_MOST_SEARCHED = 2**20  # characters, half a second or so; the page sends whole stories, longer than any prompt
 
 
 class CheckpointView(BaseModel):
@@ -77,6 +79,7 @@ class Checkpoints:
         self._generations = generations
         self._engines: Engines = generations.engines
         self._timeout_s = timeout_s
+        self._searching = asyncio.Lock()  # threads are shared with the database: one search holds one of them
 
     def routes(self) -> list[RouteDef]:
         """Return the routes, in the order of docs/protocol.md."""
@@ -109,15 +112,16 @@ class Checkpoints:
     async def copied(self, request: Request) -> Response:
         """Find what of a text stands in the books."""
         body = await read_body(request, CopiedBody, timeout_s=self._timeout_s)
+        if len(body.text) > _MOST_SEARCHED:
+            raise InputError(f"text must be at most {_MOST_SEARCHED} characters, got {len(body.text)}", "text")
         engine = await self._engines.get(self._generations.checkpoint_name(body.checkpoint))
         index = engine.checkpoint.novelty
         if index is None:
             return respond(CopiedView(spans=None, share=None, longest_run=None))
-        spans, share, longest = await asyncio.to_thread(
-            lambda: (index.copied_spans(body.text), index.copied_share(body.text), index.longest_run(body.text))
-        )
-        views = [SpanView(start=span.start, end=span.end) for span in spans]
-        return respond(CopiedView(spans=views, share=round(share, 4), longest_run=longest))
+        async with self._searching:
+            found = await asyncio.to_thread(index.copied, body.text)
+        views = [SpanView(start=span.start, end=span.end) for span in found.spans]
+        return respond(CopiedView(spans=views, share=round(found.share, 4), longest_run=found.longest_run))
 
     def _details(self, name: str) -> CheckpointDetails:
         view, card = self._view(name), self._engines.path(name) / CARD

@@ -1,6 +1,10 @@
 """The checkpoints as the models page sees them, and the search for copied text."""
 
+import asyncio
+import io
+import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +12,7 @@ import pytest
 
 from core.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from core.engines import CheckpointSettings
-from core.novelty import NoveltyIndex
+from core.novelty import Copied, NoveltyIndex
 from tests.tiny import TEXT
 from tests.web.conftest import Site, StartSite
 
@@ -71,3 +75,27 @@ async def test_what_stands_in_the_books_is_found_in_characters(checkpoints: Path
 async def test_without_an_index_nothing_is_claimed(site: Site) -> None:
     answer = await site.call("POST", "/api/copied", json={"text": TEXT})
     assert answer == {"spans": None, "share": None, "longest_run": None}
+
+
+async def test_texts_are_searched_one_at_a_time_and_one_that_is_too_long_not_at_all(
+    checkpoints: Path, start_site: StartSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NoveltyIndex.build([TEXT]).save(checkpoints / "rough")
+    site = await start_site()
+    search, running, most = NoveltyIndex.copied, 0, 0
+
+    def slowly(index: NoveltyIndex, text: str) -> Copied:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        running -= 1
+        return search(index, text)
+
+    monkeypatch.setattr(NoveltyIndex, "copied", slowly)
+    asked = {"text": TEXT, "checkpoint": "rough"}
+    await asyncio.gather(*(site.call("POST", "/api/copied", json=asked) for _ in range(5)))
+    assert most == 1
+    body, headers = io.BytesIO(json.dumps({"text": "a " * 2**20}).encode()), {"Content-Type": "application/json"}
+    error = (await site.call("POST", "/api/copied", 400, data=body, headers=headers))["error"]
+    assert error["message"] == "text must be at most 1048576 characters, got 2097152"
