@@ -61,7 +61,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"expected a checkpoint directory, found {'a file' if path.exists() else 'nothing'}: {path}"
         )
-    config = _read_config(path / CONFIG)
+    config = read_config(path / CONFIG)
     tokenizer = Tokenizer.load(path / TOKENIZER)
     _check_tokenizer(tokenizer, config, path / TOKENIZER)
     try:
@@ -115,7 +115,8 @@ def save_checkpoint(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _read_config(file: Path) -> CheckpointConfig:
+def read_config(file: Path) -> CheckpointConfig:
+    """Read a checkpoint's config.json. Raises CheckpointError that says what is wrong with it."""
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -78,8 +78,11 @@ class Engines:
         return self._default or _default_of(self._checkpoints)
 
     def path(self, name: str) -> Path:
-        """The folder of a checkpoint that `names` gives."""
-        return _find(self._checkpoints.folders)[name]
+        """The folder of a checkpoint that `names` gives. Raises CheckpointError where it has gone since."""
+        found = _find(self._checkpoints.folders)
+        if name not in found:
+            raise CheckpointError(f"expected a checkpoint named {name!r}, found none")
+        return found[name]
 
     def loaded(self) -> list[AnyEngine]:
         """The engines that are running, for metrics."""

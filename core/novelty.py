@@ -39,6 +39,15 @@ class Span:
     end: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """What of a text stands in the books: where, as a share of its words, and the longest run in words."""
+
+    spans: list[Span]
+    share: float
+    longest_run: int
+
+
 class NoveltyIndex:
     """The runs of `ngram_words` words that stand in a set of books."""
 
@@ -92,26 +101,32 @@ class NoveltyIndex:
         share_set = float(np.bitwise_count(self._bits).sum()) / (len(self._bits) * 8)
         return share_set**self._hash_count
 
+    def copied(self, text: str) -> "Copied":
+        """Return what of `text` stands word for word in the books, found in one pass."""
+        words = list(_WORD.finditer(text))
+        runs = self._copied_runs(words)
+        stretches: list[tuple[int, int]] = []
+        for first, last in runs:
+            if stretches and first <= stretches[-1][1]:  # two books' words overlap
+                first = stretches.pop()[0]
+            stretches.append((first, last))
+        return Copied(
+            spans=[Span(words[first].start(), words[last].end()) for first, last in stretches],
+            share=sum(last - first + 1 for first, last in stretches) / max(1, len(words)),
+            longest_run=max((last - first + 1 for first, last in runs), default=0),
+        )
+
     def copied_spans(self, text: str) -> list[Span]:
         """Return where `text` stands word for word in the books, in order, without overlaps."""
-        words = list(_WORD.finditer(text))
-        spans: list[Span] = []
-        for first, last in self._copied_runs(words):
-            start, end = words[first].start(), words[last].end()
-            if spans and start <= spans[-1].end:  # two books' words overlap
-                start = spans.pop().start
-            spans.append(Span(start, end))
-        return spans
+        return self.copied(text).spans
 
     def copied_share(self, text: str) -> float:
         """Return the share of the words of `text`, 0 to 1, that lie in copied spans."""
-        copied = sum(len(words_of(text[span.start : span.end])) for span in self.copied_spans(text))
-        return copied / max(1, len(words_of(text)))
+        return self.copied(text).share
 
     def longest_run(self, text: str) -> int:
         """Return the length, in words, of the longest run copied from the books; 0 where there is none."""
-        runs = self._copied_runs(list(_WORD.finditer(text)))
-        return max((last - first + 1 for first, last in runs), default=0)
+        return self.copied(text).longest_run
 
     def save(self, folder: Path) -> None:
         """Write the index into `folder` as novelty.safetensors, aside and renamed."""

@@ -15,7 +15,7 @@ from aiohttp.web import Request, Response, RouteDef, StreamResponse, get, post
 from pydantic import BaseModel
 
 from core.checkpoint import load_checkpoint
-from core.errors import ClosedError, GenerationError, InputError
+from core.errors import CheckpointError, ClosedError, GenerationError, InputError
 from core.requests import SEED_RANGE, Event, Finished, Started, Text
 from core.scoring import score
 from core.threads import in_passing_thread
@@ -100,20 +100,25 @@ class OpenAI:
 
     async def models(self, request: Request) -> Response:
         """List the checkpoints."""
-        return respond(bodies.ModelList(data=[self._model(name) for name in self._generations.engines.names()]))
+        models = [self._model(name) for name in self._generations.engines.names()]
+        return respond(bodies.ModelList(data=[model for model in models if model]))
 
     async def model(self, request: Request) -> Response:
         """Return one checkpoint."""
-        name = request.match_info["id"]
-        self._check_model(name)
-        return respond(self._model(name))
+        model = self._model(request.match_info["id"])
+        if model is None:
+            raise _no_model(request.match_info["id"])
+        return respond(model)
 
-    def _model(self, name: str) -> bodies.Model:
-        return bodies.Model(id=name, created=int(self._generations.engines.path(name).stat().st_mtime))
+    def _model(self, name: str) -> bodies.Model | None:
+        try:
+            return bodies.Model(id=name, created=int(self._generations.engines.path(name).stat().st_mtime))
+        except (CheckpointError, OSError):  # there is none, or it went this moment
+            return None
 
     def _check_model(self, name: str) -> None:
         if name not in self._generations.engines.names():
-            raise RefusedError("model_not_found", f"the model {name[:60]!r} does not exist; GET /v1/models", "model")
+            raise _no_model(name)
 
     async def _prompts(self, body: bodies.CompletionBody) -> list[str]:
         given = body.prompt
@@ -289,6 +294,10 @@ def _joined(batch: Sequence[tuple[Choice, Event | Exception]]) -> list[Piece]:
                 choice.reason = "length" if event.reason == "length" else "stop"
                 choice.prompt_tokens, choice.completion_tokens = event.prompt_tokens, event.completion_tokens
     return list(pieces.values())
+
+
+def _no_model(name: str) -> RefusedError:
+    return RefusedError("model_not_found", f"the model {name[:60]!r} does not exist; GET /v1/models", "model")
 
 
 def _usage(choices: Sequence[Choice], plan: _Plan) -> bodies.Usage:

@@ -53,10 +53,17 @@ def same_origin_only(allowed_origins: tuple[str, ...]) -> Middleware:
         origin = request.headers.get("Origin")
         changes = request.method not in _HARMLESS or request.path == "/ws"
         # Behind a proxy we may not know our own scheme, but the browser's Host reaches us unchanged.
-        is_ours = origin is None or urlsplit(origin).netloc == request.host or origin in allowed_origins
+        is_ours = origin is None or _host_of(origin) == request.host or origin in allowed_origins
         if changes and not is_ours:
             message = f"pages of {origin} may not use this server; see allowed_origins in config.toml"
             raise RefusedError("forbidden", message)
         return await handler(request)
 
     return check
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # http://[
+        return None

@@ -89,7 +89,8 @@ class Socket:
     async def _receive_all(self) -> None:
         while True:
             try:
-                message = await self._ws.receive(timeout=self._settings.idle_timeout_s)
+                async with asyncio.timeout(self._settings.idle_timeout_s):  # receive's own begins anew at every pong
+                    message = await self._ws.receive()
             except TimeoutError:
                 if self._listening:
                     continue

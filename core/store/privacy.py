@@ -12,6 +12,7 @@ from ..errors import StoreError
 from ..tables import Base, Forgotten, Generation, Node, Setting, Share, Story
 from .database import Database
 from .settings import Settings
+from .stories import delete_stories
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Privacy:
         async with self._database.write() as session:
             await self._database.upsert(session, Forgotten, [{"user_key": user_key, "forgotten_at": now}])
             deleted = await _delete(session, Generation, Generation.user_key == user_key)
-            deleted += await _delete(session, Story, Story.user_key == user_key)  # nodes and shares go with it
+            deleted += await delete_stories(session, Story.user_key == user_key)
             deleted += await _delete(session, Setting, Setting.scope == "user", Setting.owner == user_key)
         self._settings.forget("user", user_key)
         await self._reclaim()
@@ -65,7 +66,7 @@ class Privacy:
             if days > 0:
                 oldest = now - timedelta(days=days)
                 deleted += await _delete(session, Generation, Generation.started_at < oldest)
-                deleted += await _delete(session, Story, Story.source == "discord", Story.updated_at < oldest)
+                deleted += await delete_stories(session, Story.source == "discord", Story.updated_at < oldest)
                 deleted += await _delete(session, Forgotten, Forgotten.forgotten_at < oldest)
         if deleted:
             await self._reclaim()

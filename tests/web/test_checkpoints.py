@@ -1,9 +1,18 @@
 """The checkpoints as the models page sees them, and the search for copied text."""
 
+import asyncio
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from core.checkpoint import load_checkpoint
-from core.novelty import NoveltyIndex
+import pytest
+
+from core.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from core.engines import CheckpointSettings
+from core.novelty import Copied, NoveltyIndex
 from tests.tiny import TEXT
 from tests.web.conftest import Site, StartSite
 
@@ -29,6 +38,29 @@ async def test_an_unknown_checkpoint_is_not_found(site: Site) -> None:
         assert (await site.get(f"/api/checkpoints/{name}", 404))["error"]["code"] in ("unknown_checkpoint", "not_found")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / WEIGHTS).unlink(),
+        lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1]),
+        lambda folder: (folder / WEIGHTS).write_bytes(b"\xff" * 7),
+        lambda folder: (folder / CONFIG).write_text("{"),
+        lambda folder: (folder / CONFIG).write_text('{"version": 1}'),
+        lambda folder: (folder / CONFIG).write_text('{"version": 1, "architecture": "lstm", "model": []}'),
+        lambda folder: (folder / CONFIG).write_text('{"version": 1, "architecture": 7, "model": {}}'),
+    ],
+)
+async def test_a_damaged_checkpoint_hides_no_other(
+    tiny_checkpoint: Path, tmp_path: Path, site: Site, damage: Callable[[Path], object]
+) -> None:
+    for name in ("half", "whole"):
+        shutil.copytree(tiny_checkpoint, tmp_path / "copies" / name)
+    await site.engines.swap(CheckpointSettings(folders=(tmp_path / "copies",), name="whole"))
+    damage(tmp_path / "copies" / "half")
+    assert [view["name"] for view in (await site.get("/api/checkpoints"))["checkpoints"]] == ["whole"]
+    assert (await site.get("/api/checkpoints/half", 404))["error"]["code"] == "unknown_checkpoint"
+
+
 async def test_what_stands_in_the_books_is_found_in_characters(checkpoints: Path, start_site: StartSite) -> None:
     NoveltyIndex.build([TEXT]).save(checkpoints / "rough")
     site = await start_site()
@@ -43,3 +75,27 @@ async def test_what_stands_in_the_books_is_found_in_characters(checkpoints: Path
 async def test_without_an_index_nothing_is_claimed(site: Site) -> None:
     answer = await site.call("POST", "/api/copied", json={"text": TEXT})
     assert answer == {"spans": None, "share": None, "longest_run": None}
+
+
+async def test_texts_are_searched_one_at_a_time_and_one_that_is_too_long_not_at_all(
+    checkpoints: Path, start_site: StartSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NoveltyIndex.build([TEXT]).save(checkpoints / "rough")
+    site = await start_site()
+    search, running, most = NoveltyIndex.copied, 0, 0
+
+    def slowly(index: NoveltyIndex, text: str) -> Copied:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        running -= 1
+        return search(index, text)
+
+    monkeypatch.setattr(NoveltyIndex, "copied", slowly)
+    asked = {"text": TEXT, "checkpoint": "rough"}
+    await asyncio.gather(*(site.call("POST", "/api/copied", json=asked) for _ in range(5)))
+    assert most == 1
+    body, headers = io.BytesIO(json.dumps({"text": "a " * 2**20}).encode()), {"Content-Type": "application/json"}
+    error = (await site.call("POST", "/api/copied", 400, data=body, headers=headers))["error"]
+    assert error["message"] == "text must be at most 1048576 characters, got 2097152"

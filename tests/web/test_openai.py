@@ -312,6 +312,12 @@ async def test_models_are_the_checkpoints(client: openai.AsyncOpenAI) -> None:
     assert (model.id, model.object, model.owned_by) == ("tiny", "model", "fablewright")
 
 
+async def test_a_model_that_goes_while_it_is_listed_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.engines, "names", lambda: ["gone", "tiny"])
+    assert [model["id"] for model in (await site.get("/v1/models"))["data"]] == ["tiny"]
+    assert (await site.get("/v1/models/gone", 404))["error"]["code"] == "model_not_found"
+
+
 async def test_chat_writes_on_from_the_messages_as_one_story(client: openai.AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model="tiny",

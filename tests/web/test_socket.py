@@ -1,6 +1,7 @@
 """The WebSocket, from outside: a really listening server and aiohttp's client. Each test runs on every backend."""
 
 import asyncio
+import importlib
 import shutil
 import socket
 from pathlib import Path
@@ -267,6 +268,17 @@ async def test_a_socket_that_says_nothing_is_closed_in_time_but_not_while_it_lis
         await desk.send("start", id="a", prompt="Once", max_tokens=8, pace=10)
         assert (await desk.until_end("a"))[-1]["type"] == "done"  # takes 0.8 s
         assert (await desk.socket.receive(timeout=30)).type is WSMsgType.CLOSE
+
+
+async def test_a_socket_that_only_answers_heartbeats_is_closed_in_time(
+    start_site: StartSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        importlib.import_module("web.socket"), "_HEARTBEAT_S", 2
+    )  # a busy client has half of it to answer
+    site = await start_site(idle_timeout_s=3)
+    async with site.connect() as desk, asyncio.timeout(20):
+        assert (await desk.socket.receive()).type is WSMsgType.CLOSE
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_its_streams_are_freed(start_site: StartSite) -> None:

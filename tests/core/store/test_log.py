@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib
+import itertools
 import os
 import sqlite3
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +31,18 @@ def plain(row: Generation) -> dict[str, object]:
 
 async def reasons(store: Store) -> dict[str, str]:
     return {row.request_id: row.reason for row in await store.log.rows(limit=10_000)}
+
+
+def failing(commit: Callable[[list[Row]], Awaitable[None]], messages: Iterable[str]) -> Callable[..., Awaitable[None]]:
+    """A commit that fails once a message, then works."""
+    errors = map(StoreError, messages)
+
+    async def fail_first(rows: list[Row]) -> None:
+        for error in errors:
+            raise error
+        await commit(rows)
+
+    return fail_first
 
 
 async def until(condition, *, timeout_s: float = 20) -> None:
@@ -201,26 +215,15 @@ async def test_a_spool_left_by_a_process_that_ended_during_an_outage_is_replayed
 ) -> None:
     module = importlib.import_module("core.store.log")  # as an attribute it is hidden by a logger of that name
     monkeypatch.setattr(module, "BEAT_S", 0.05)
-    settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3", statement_timeout_s=0.1)
+    settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3")
     await migrations.upgrade(settings)
     async with Store(settings, SMALL) as staying:
-        blocker = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None, check_same_thread=False)
         async with Store(settings, SMALL) as leaving:
-            await asyncio.to_thread(blocker.execute, "BEGIN IMMEDIATE")  # a beat that writes now needs this loop to end
+            monkeypatch.setattr(leaving.log, "_commit", failing(leaving.log._commit, itertools.repeat("away")))
             await leaving.log.finish(generation("during"))
-        (left,) = tmp_path.glob(f"spool/*-{leaving.log.writer_id}.spool")
-        if is_away_again:
-            failing = iter([StoreError("away again")])
-            write = staying.log._commit
-
-            async def commit(rows: list[Row]) -> None:
-                for error in failing:
-                    raise error
-                await write(rows)
-
-            monkeypatch.setattr(staying.log, "_commit", commit)
-        blocker.execute("COMMIT")
-        blocker.close()
+            (left,) = tmp_path.glob(f"spool/*-{leaving.log.writer_id}.spool")
+            if is_away_again:
+                monkeypatch.setattr(staying.log, "_commit", failing(staying.log._commit, ["away again"]))
         await until(lambda: not left.exists())
         assert await reasons(staying) == {"during": "length"}
 

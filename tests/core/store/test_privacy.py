@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -94,6 +95,22 @@ async def test_retention_deletes_what_is_too_old_and_keeps_saved_stories(store: 
     assert [row.request_id for row in await store.log.rows()] == ["new"]
     assert [story.title for story in await store.stories.of_user("u")] == ["title saved on the page"]
     assert await store.stories.of_user("v") == []
+
+
+@pytest.mark.parametrize("way", ["by itself", "with its user", "by retention"])
+async def test_a_story_of_any_length_can_be_deleted(store: Store, way: str) -> None:
+    nodes: list[dict[str, Any]] = [{"id": "0", "kind": "prompt", "text": "Once"}]
+    nodes += [{"id": f"{n}", "parent_id": f"{n - 1}", "kind": "continuation", "text": ""} for n in range(1, 1500)]
+    await store.stories.save("a" * 16, source="discord", user_key="u", nodes=nodes)
+    if way == "by itself":
+        assert await store.stories.delete("a" * 16)
+    elif way == "with its user":
+        assert await store.privacy.delete("u") == 1
+    else:
+        async with store.database.write() as session:
+            await session.execute(sa.update(Story).values(updated_at=datetime.now(UTC) - timedelta(days=31)))
+        assert await store.privacy.retain(30) == 1
+    assert await store.stories.nodes("a" * 16) == []
 
 
 async def test_retention_of_zero_days_keeps_everything(store: Store) -> None:
