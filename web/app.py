@@ -101,7 +101,7 @@ class Web:
             *Stories(self._store, timeout_s=timeout_s).routes(),
             *Checkpoints(self.generations, timeout_s=timeout_s).routes(),
             *Reports(self.settings.reports).routes(),
-            *SignIn(self._store).routes(),
+            *SignIn(self._store, timeout_s=timeout_s).routes(),
             *StaticFiles().routes(),
         ]
 

@@ -56,8 +56,8 @@ class Limits:
 
     @middleware
     async def spend_on_changes(self, request: Request, handler: Handler) -> StreamResponse:
-        """Let saving and deleting count like a text started: a disk fills as an engine does."""
-        if request.path.startswith("/api/") and request.method not in ("GET", "HEAD"):
+        """Let saving, deleting and signing in count like a text started: a disk fills as an engine does."""
+        if request.path.startswith(("/api/", "/signin")) and request.method not in ("GET", "HEAD"):
             self.spend(request[VISITOR].client)
         return await handler(request)
 

@@ -3,6 +3,7 @@
 The cookie holds the key itself, out of reach of scripts, and is checked at every request like a Bearer header.
 """
 
+import asyncio
 from urllib.parse import parse_qs
 
 from aiohttp.web import HTTPSeeOther, Request, Response, RouteDef, get, post
@@ -28,8 +29,9 @@ _FORM = """<!doctype html>
 class SignIn:
     """The routes /signin and /signout."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, timeout_s: float) -> None:
         self._keys = store.keys
+        self._timeout_s = timeout_s
 
     def routes(self) -> list[RouteDef]:
         """Return the routes."""
@@ -42,7 +44,9 @@ class SignIn:
     async def sign_in(self, request: Request) -> Response:
         """Remember a good key in a cookie."""
         # Not request.post(): it would take multipart forms too, which ours never is, and fails at broken ones.
-        fields = parse_qs((await request.read()).decode("utf-8", "replace"))
+        async with asyncio.timeout(self._timeout_s):
+            content = await request.read()
+        fields = parse_qs(content.decode("utf-8", "replace"))
         key = fields.get("key", [""])[0].strip()
         if await self._keys.find(key) is None:
             return _page('<p role="alert">This key is unknown or has been revoked.', status=401)

@@ -3,13 +3,14 @@
 A story is a tree of nodes, kept by `core.store`; this module only translates. Another visitor's story is not found.
 """
 
+import json
 import re
 import secrets
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from aiohttp.web import Request, Response, RouteDef, delete, get, post, put
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from core.errors import InputError
 from core.store import Store
@@ -22,6 +23,16 @@ from .visitors import user_of
 _MOST_LISTED = 1000
 _SNAPSHOT = "snapshot"  # a node that is no step of the story: the text behind a link
 
+
+def _finite(details: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(details, allow_nan=False)
+    except ValueError:
+        raise ValueError("numbers must be finite") from None
+    return details
+
+
+Details = Annotated[dict[str, Any], AfterValidator(_finite)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -34,14 +45,12 @@ class NodeBody(Body):
     )
     kind: Literal["prompt", "edit", "continuation"]
     text: str
-    sampling: dict[str, Any] | None = Field(
-        default=None, description="the settings that made a continuation, seed included"
-    )
+    sampling: Details | None = Field(default=None, description="the settings that made a continuation, seed included")
     checkpoint: str | None = Field(default=None, max_length=255)
     prompt_tokens: int = Field(default=0, ge=0, lt=2**31)
     completion_tokens: int = Field(default=0, ge=0, lt=2**31)
     reason: str | None = Field(default=None, max_length=32)
-    details: dict[str, Any] = Field(default_factory=dict, description="anything the page wants back")
+    details: Details = Field(default_factory=dict, description="anything the page wants back")
 
 
 class StoryBody(Body):
@@ -54,7 +63,7 @@ class StoryBody(Body):
     title: str | None = Field(default=None, max_length=300)
     current_node_id: Id | None = None
     nodes: list[NodeBody] = Field(default_factory=list, max_length=10_000)
-    details: dict[str, Any] | None = None
+    details: Details | None = None
 
 
 class StorySummary(BaseModel):
@@ -70,6 +79,8 @@ class StorySummary(BaseModel):
 class NodeView(NodeBody):
     """A node as it was saved."""
 
+    sampling: dict[str, Any] | None
+    details: dict[str, Any]
     created_at: datetime
 
 

@@ -16,6 +16,9 @@ from .stories import delete_stories
 
 log = logging.getLogger(__name__)
 
+_BATCH = 1000  # rows
+_MOMENT = timedelta(hours=1)
+
 
 class Privacy:
     """Export and deletion by user key, and retention."""
@@ -61,15 +64,29 @@ class Privacy:
         Stories that visitors saved on the server stay until they delete them. Returns how many rows were deleted.
         """
         now = datetime.now(UTC)
-        async with self._database.write() as session:
-            deleted = await _delete(session, Share, sa.or_(Share.expires_at < now, Share.withdrawn_at.is_not(None)))
-            if days > 0:
-                oldest = now - timedelta(days=days)
-                deleted += await _delete(session, Generation, Generation.started_at < oldest)
-                deleted += await delete_stories(session, Story.source == "discord", Story.updated_at < oldest)
-                deleted += await _delete(session, Forgotten, Forgotten.forgotten_at < oldest)
+        deleted = await self._delete_all(Share, sa.or_(Share.expires_at < now, Share.withdrawn_at.is_not(None)))
+        of_shares = sa.exists().where(Share.story_id == Node.story_id, Share.node_id == Node.id)
+        # A snapshot is saved a moment before its share.
+        deleted += await self._delete_all(Node, Node.kind == "snapshot", ~of_shares, Node.created_at < now - _MOMENT)
+        if days > 0:
+            oldest = now - timedelta(days=days)
+            deleted += await self._delete_all(Generation, Generation.started_at < oldest)
+            deleted += await self._delete_all(Story, Story.source == "discord", Story.updated_at < oldest)
+            deleted += await self._delete_all(Forgotten, Forgotten.forgotten_at < oldest)
         if deleted:
             await self._reclaim()
+        return deleted
+
+    async def _delete_all(self, table: type[Base], *which: sa.ColumnElement[bool]) -> int:
+        """Delete rows, a batch a transaction: all at once could take longer than a statement may, for ever."""
+        key = sa.inspect(table).primary_key
+        batch = sa.select(*key).select_from(table).where(*which).limit(_BATCH).with_for_update(of=table)
+        deleted, count = 0, _BATCH
+        while count == _BATCH:
+            async with self._database.write() as session:
+                these = sa.tuple_(*key).in_([tuple(row) for row in await session.execute(batch)])
+                count = await (delete_stories(session, these) if table is Story else _delete(session, table, these))
+            deleted += count
         return deleted
 
     async def _reclaim(self) -> None:
@@ -80,7 +97,7 @@ class Privacy:
 
 
 async def _delete(session: AsyncSession, table: type[Base], *which: sa.ColumnElement[bool]) -> int:
-    result = await session.execute(sa.delete(table).where(*which))
+    result = await session.execute(sa.delete(table).where(*which), execution_options={"synchronize_session": False})
     return int(result.rowcount)  # type: ignore[attr-defined]
 
 

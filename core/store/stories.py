@@ -251,7 +251,7 @@ async def delete_stories(session: AsyncSession, *which: sa.ColumnElement[bool]) 
     of_stories = Node.story_id.in_(sa.select(Story.id).where(*which).with_for_update())  # none may begin to differ
     apart = sa.update(Node).where(of_stories, Node.parent_id.is_not(None)).values(parent_id=None)
     await session.execute(apart, execution_options={"synchronize_session": False})
-    deleted = await session.execute(sa.delete(Story).where(*which))
+    deleted = await session.execute(sa.delete(Story).where(*which), execution_options={"synchronize_session": False})
     return int(deleted.rowcount)  # type: ignore[attr-defined]
 
 

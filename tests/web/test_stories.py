@@ -157,3 +157,12 @@ async def test_a_link_expires(site: Site) -> None:
     await site.get(f"/api{link['path']}", 404)
     for days in (0, -1, 400):
         await site.call("POST", f"/api/stories/{ID}/shares", 400, json={"text": "x", "days": days})
+
+
+@pytest.mark.parametrize("where", ["story", "details", "sampling"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+async def test_numbers_that_json_has_not_are_refused(site: Site, where: str, number: str) -> None:
+    node = {"id": "a", "kind": "prompt", "text": ""} | ({} if where == "story" else {where: {"x": [float(number)]}})
+    body = {"nodes": [node], "details": {"x": float(number)} if where == "story" else {}}
+    error = (await site.call("PUT", f"/api/stories/{ID}", 400, json=body))["error"]
+    assert error["message"].endswith("numbers must be finite")

@@ -168,6 +168,20 @@ async def test_a_body_that_does_not_arrive_is_given_up(start_site: StartSite) ->
     assert error["error"]["code"] == "timeout"
 
 
+async def test_a_key_that_does_not_arrive_is_given_up_and_guessing_is_limited(start_site: StartSite) -> None:
+    site = await start_site(request_timeout_s=0.2, requests_per_minute=2, trusted_proxies=["127.0.0.0/8"])
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"key="
+        await asyncio.sleep(5)
+
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    assert (await site.call("POST", "/signin", 408, data=trickle(), headers=headers))["error"]["code"] == "timeout"
+    async with site.client.post(f"{site.url}/signin", data={"key": "fw-wrong"}, headers=headers) as response:
+        assert response.status == 401
+    await site.call("POST", "/signin", 429, data={"key": "fw-wrong"}, headers=headers)
+
+
 async def test_limits_count_by_key(start_site: StartSite) -> None:
     site = await start_site(requests_per_minute=1)
     keys = [(await site.store.keys.make(name))[1] for name in ("a", "b")]

@@ -1,6 +1,7 @@
 """What is kept of a user can be had, and deleted so that no byte of it is left in the files."""
 
 import asyncio
+import importlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 import migrations
 from core.store import DatabaseSettings, LogSettings, Store
-from core.tables import Forgotten, Generation, Share, Story
+from core.tables import Forgotten, Generation, Node, Share, Story
 
 from .conftest import generation
 
@@ -111,6 +112,38 @@ async def test_a_story_of_any_length_can_be_deleted(store: Store, way: str) -> N
             await session.execute(sa.update(Story).values(updated_at=datetime.now(UTC) - timedelta(days=31)))
         assert await store.privacy.retain(30) == 1
     assert await store.stories.nodes("a" * 16) == []
+
+
+async def test_retention_deletes_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("core.store.privacy"), "_BATCH", 2)
+    for n in range(5):
+        await tell_a_story(store, f"u{n}", "old", source="discord")
+    old = datetime.now(UTC) - timedelta(days=31)
+    async with store.database.write() as session:
+        await session.execute(sa.update(Generation).values(started_at=old))
+        await session.execute(sa.update(Story).values(updated_at=old))
+    commits = []
+    sa.event.listen(store.database._database.sync_engine, "commit", commits.append)
+    assert await store.privacy.retain(30) == 10
+    assert len(commits) >= 6
+    assert await store.log.rows() == []
+
+
+async def test_retention_deletes_the_text_behind_a_link_that_no_longer_opens(store: Store) -> None:
+    for name in ("open", "withdrawn", "fresh"):
+        await store.stories.save("a" * 16, source="web", user_key="u", nodes=[snapshot(name)])
+    await store.stories.share("a" * 16, "open", lasts=HOUR)
+    share = await store.stories.share("a" * 16, "withdrawn", lasts=HOUR)
+    await store.stories.withdraw(share.id)
+    async with store.database.write() as session:
+        aged = sa.update(Node).where(Node.id != "fresh").values(created_at=datetime.now(UTC) - timedelta(days=1))
+        await session.execute(aged)
+    assert await store.privacy.retain(0) == 2  # the share and its snapshot
+    assert {node.id for node in await store.stories.nodes("a" * 16)} == {"open", "fresh"}
+
+
+def snapshot(name: str) -> dict[str, str]:
+    return {"id": name, "kind": "snapshot", "text": "shown"}
 
 
 async def test_retention_of_zero_days_keeps_everything(store: Store) -> None:
