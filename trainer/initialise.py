@@ -60,7 +60,9 @@ def company(read: list[Ids], counts: np.ndarray[Any, np.dtype[Any]], size: int) 
     alone = together.sum(1).clamp_min_(1.0)
     together.mul_(together.sum()).div_(alone[:, None]).div_(alone).clamp_min_(1.0).log_()  # positive PMI
     left_vectors, values, _ = torch.svd_lowrank(together, q=size)
-    turn = torch.linalg.qr(torch.randn(size, size))[0]  # else the first numbers of every vector would be the largest
-    vectors = torch.mm(left_vectors * values.sqrt(), turn)
+    # Turned at random, or the first numbers of every vector would be the largest; and so that it does not matter which
+    # of the equally good signs and bases were found: they differ with the rounding of another number of threads.
+    left, _, right = torch.linalg.svd(left_vectors.T @ torch.randn(number, size), full_matrices=False)
+    vectors = torch.mm(left_vectors * values.sqrt(), left @ right)
     lengths: Tensor = vectors.norm(dim=1, keepdim=True)
     return vectors / lengths.clamp_min(lengths.mean() / 4)

@@ -45,7 +45,7 @@ def validate(
     for; the figures are scaled to the whole.
     """
     ids, counts, document_id = data.ids[part], data.counts[part], data.tokenizer.document_id
-    lanes = max(distributed.world_size(), min(lanes, len(ids) // _LEAST_A_LANE))
+    lanes = max(1, min(lanes, len(ids) // _LEAST_A_LANE))
     length = -(-(len(ids) - 1) // lanes)
     starts = [lane * length for lane in range(lanes) if lane * length < len(ids) - 1]
     mine = starts[distributed.rank() :: distributed.world_size()]
@@ -56,7 +56,7 @@ def validate(
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         state = model.init_state(len(mine))
         read = length if most is None else min(length, -(-most // lanes))
-        for offset in range(0, read, bptt):
+        for offset in range(0, read if mine else 0, bptt):
             steps = min(bptt, read - offset)
             inputs = np.full((steps, len(mine)), document_id, np.int64)
             targets = np.full((steps, len(mine)), -1, np.int64)

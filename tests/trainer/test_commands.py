@@ -110,7 +110,7 @@ def test_sampling_prints_a_table(
 def test_clean_says_what_it_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "raw.txt").write_bytes(b"Caf\xe9 &amp; cake")
     assert main(["clean", str(tmp_path / "raw.txt"), str(tmp_path / "clean"), "--no-entities"]) == 0
-    assert capsys.readouterr().out == "raw.txt: Windows-1252, 1 lines read as Windows-1252\n"
+    assert capsys.readouterr().out == "raw.txt: windows-1252, 1 lines were no UTF-8\n"
     assert (tmp_path / "clean" / "raw.txt").read_text() == "Café &amp; cake\n"
 
 

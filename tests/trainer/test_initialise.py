@@ -26,6 +26,19 @@ def test_pieces_in_the_same_company_are_alike() -> None:
     assert likeness[2:20, 20:40].mean() < 0.5
 
 
+def test_the_number_of_threads_does_not_matter() -> None:
+    ids = np.random.default_rng(1).zipf(1.3, 20_000).clip(max=600).astype(np.uint32)
+    found, threads = [], torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            torch.manual_seed(1)
+            found.append(company([ids], np.bincount(ids, minlength=601) + 1.0, 32))
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+
+
 def test_fewer_pieces_than_dimensions_are_left_as_they_were() -> None:
     assert len(company([np.arange(5, dtype=np.uint32)], np.ones(5), 8)) == 0
 
