@@ -132,8 +132,8 @@ class Stream:
 
     @property
     def unread(self) -> int:
-        """Tokens made that the reader has not taken."""
-        return self.generated - self.consumed
+        """Tokens told that the reader has not taken. Those not yet told do not count: a stop string may hold them."""
+        return self.generated - self._tokens_pending - self.consumed
 
     def next_draw(self) -> Draw:
         """What the sampler needs for the next token."""

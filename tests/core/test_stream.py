@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from core.checkpoint import Checkpoint
 from core.errors import InputError
 from core.requests import Finished, GenerationRequest, SamplingDefaults, Text, sampling_params
-from core.stream import Stream, TextWriter
+from core.stream import UNREAD_TOKENS, Stream, TextWriter
 from core.stream_state import StreamState
 
 FINGERPRINT = b"sixteen letters."
@@ -67,6 +67,27 @@ def test_tokens_without_text_are_told_with_the_last_event(tiny: Checkpoint) -> N
     assert (text.text, text.tokens) == ("\ufffd", 2)
     assert isinstance(end, Finished)
     assert end.completion_tokens == 2
+
+
+def test_tokens_that_a_long_stop_string_holds_back_are_not_unread(tiny: Checkpoint) -> None:
+    """A stream with too many unread tokens pauses, and nobody can read these before it goes on."""
+    params = sampling_params(SamplingDefaults(), seed=1, max_tokens=1000, stop=("龍" * 200,))
+    stream = Stream(
+        request=GenerationRequest(prompt="Once", sampling=params),
+        restored=None,
+        writer=TextWriter(tiny.tokenizer, params.stop),
+    )
+    stream.begin(tiny.tokenizer)
+    held = tiny.tokenizer.encode("龍" * 199)
+    assert len(held) > UNREAD_TOKENS
+    for id in held:
+        assert stream.accept(id, None) is None
+    assert (stream.take_text(), stream.unread) == ([], 0)
+    for id in tiny.tokenizer.encode("x"):
+        stream.accept(id, None)
+    (event,) = stream.take_text()
+    assert isinstance(event, Text)
+    assert stream.unread == event.tokens == stream.generated
 
 
 def test_a_state_survives_packing() -> None:
