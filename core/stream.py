@@ -131,9 +131,14 @@ class Stream:
         return self.begins_with_space and self.generated == 0
 
     @property
+    def ahead(self) -> int:
+        """Tokens made that the reader has not taken."""
+        return self.generated - self.consumed
+
+    @property
     def unread(self) -> int:
-        """Tokens told that the reader has not taken. Those not yet told do not count: a stop string may hold them."""
-        return self.generated - self._tokens_pending - self.consumed
+        """Those of them that were told. The others do not count against the reader: a stop string may hold them."""
+        return self.ahead - self._tokens_pending
 
     def next_draw(self) -> Draw:
         """What the sampler needs for the next token."""

@@ -276,8 +276,8 @@ class Worker:
             self._remember(stream)
         if stream.request.pace:
             stream.due_at = max(stream.due_at, now - _PACE_CATCH_UP_S) + 1 / stream.request.pace
-        is_resting = stream.due_at - now > flush_s
-        if is_first or is_resting or now - stream.flushed_at >= flush_s:
+        is_pausing = stream.ahead >= UNREAD_TOKENS or stream.due_at - now > flush_s
+        if is_first or is_pausing or now - stream.flushed_at >= flush_s:
             stream.flushed_at = now
             self._send(stream, stream.take_text())
         return None
