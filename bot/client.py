@@ -116,7 +116,7 @@ class Fablewright(discord.AutoShardedClient):
     async def _copied_share(self, name: str | None, text: str) -> float | None:
         """Return how much of a text stands in the books its model learnt from; None where that is not known."""
         novelty = (await self._engines.get(name)).checkpoint.novelty
-        return None if novelty is None else await asyncio.to_thread(novelty.copied_share, text)
+        return None if novelty is None else (await asyncio.to_thread(novelty.copied, text)).share
 
 
 class _Tree(app_commands.CommandTree[Fablewright]):

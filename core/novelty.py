@@ -101,8 +101,8 @@ class NoveltyIndex:
         share_set = float(np.bitwise_count(self._bits).sum()) / (len(self._bits) * 8)
         return share_set**self._hash_count
 
-    def copied(self, text: str) -> "Copied":
-        """Return what of `text` stands word for word in the books, found in one pass."""
+    def copied(self, text: str) -> Copied:
+        """Return what of `text` stands word for word in the books; its spans are in order and do not overlap."""
         words = list(_WORD.finditer(text))
         runs = self._copied_runs(words)
         stretches: list[tuple[int, int]] = []
@@ -115,18 +115,6 @@ class NoveltyIndex:
             share=sum(last - first + 1 for first, last in stretches) / max(1, len(words)),
             longest_run=max((last - first + 1 for first, last in runs), default=0),
         )
-
-    def copied_spans(self, text: str) -> list[Span]:
-        """Return where `text` stands word for word in the books, in order, without overlaps."""
-        return self.copied(text).spans
-
-    def copied_share(self, text: str) -> float:
-        """Return the share of the words of `text`, 0 to 1, that lie in copied spans."""
-        return self.copied(text).share
-
-    def longest_run(self, text: str) -> int:
-        """Return the length, in words, of the longest run copied from the books; 0 where there is none."""
-        return self.copied(text).longest_run
 
     def save(self, folder: Path) -> None:
         """Write the index into `folder` as novelty.safetensors, aside and renamed."""

@@ -73,8 +73,8 @@ class Stream:
         async with aclosing(self.opened.events) as events:
             async for event in events:
                 if isinstance(event, Finished) and (novelty := self.opened.novelty):
-                    share = await asyncio.to_thread(novelty.copied_share, "".join(self._texts))
-                    self.copied_share = round(share, 4)
+                    copied = await asyncio.to_thread(novelty.copied, "".join(self._texts))
+                    self.copied_share = round(copied.share, 4)
                 self._take(event)
 
     def _conclude(self, task: asyncio.Task[None]) -> None:

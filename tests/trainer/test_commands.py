@@ -33,7 +33,7 @@ def test_index_writes_the_books_into_a_checkpoint(
     assert "runs of 6 words (all of them)" in capsys.readouterr().out
     novelty = load_checkpoint(checkpoint).novelty
     assert novelty is not None
-    assert novelty.copied_share(TEXT) == 1
+    assert novelty.copied(TEXT).share == 1
 
 
 def test_index_refuses_what_is_no_checkpoint(books: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +55,7 @@ def test_training_writes_the_index_too(books: Path, tmp_path: Path) -> None:
     assert main([*arguments, *sizes]) == 0
     novelty = load_checkpoint(tmp_path / "run" / "checkpoint").novelty
     assert novelty is not None
-    assert novelty.copied_share(TEXT[: len(TEXT) // 2]) == pytest.approx(1, abs=0.02)
+    assert novelty.copied(TEXT[: len(TEXT) // 2]).share == pytest.approx(1, abs=0.02)
 
 
 def test_eval_reports_memory_in_columns_of_its_own(

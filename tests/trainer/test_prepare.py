@@ -49,7 +49,7 @@ def test_what_is_laid_out_is_the_text(tmp_path: Path) -> None:
     assert sum(data.counts[part].bytes for part in ("train", "valid", "test")) == len((TEXT * 20).encode())
     novelty = NoveltyIndex.load(tmp_path / "data")
     assert novelty is not None
-    assert novelty.copied_share(TEXT) == 1
+    assert novelty.copied(TEXT).share == 1
     assert isinstance(data.ids["train"], np.memmap)
 
 

@@ -63,7 +63,7 @@ async def test_a_stream_is_told_what_the_model_it_began_on_copied_whatever_a_swa
         assert (await desk.receive())["checkpoint"] == "mine"
         await site.engines.swap(CheckpointSettings(folders=(checkpoints,), name="rough"))
         written = Written(await desk.until_end("a"))
-    assert written.end["copied_share"] == round(index.copied_share(written.text), 4)
+    assert written.end["copied_share"] == round(index.copied(written.text).share, 4)
     assert [engine.name for engine in site.engines.loaded()] == ["rough"]
 
 
