@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import distributed
@@ -31,22 +32,19 @@ def initialise(model: Any, data: Data, kind: str) -> None:
         model.output_bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
         if kind == "company":
             embedding = model.embedding_weight
-            vectors = company(read, counts, embedding.shape[1])
-            known = np.argsort(-counts, kind="stable")[: len(vectors)].copy()
-            embedding[torch.from_numpy(known)] = vectors * (embedding.std() / vectors.std())
+            most_frequent = np.argsort(-counts, kind="stable")[:_MOST].copy()
+            if len(most_frequent) < embedding.shape[1]:
+                return
+            vectors = company(read, most_frequent, len(counts), embedding.shape[1])
+            embedding[torch.from_numpy(most_frequent)] = vectors * (embedding.std() / vectors.std())
             distributed.copy_from_first(embedding)  # processes must begin alike to the last bit
 
 
-def company(read: list[Ids], counts: np.ndarray[Any, np.dtype[Any]], size: int) -> Tensor:
-    """Return a vector (N, `size`) for each of the most frequent pieces: alike for those found in like company.
-
-    None, (0, `size`), where there are fewer pieces than `size`.
-    """
-    number = min(len(counts), _MOST)
-    if number < size:
-        return torch.zeros(0, size)
-    ranks = np.full(len(counts), number)
-    ranks[np.argsort(-counts, kind="stable")[:number]] = np.arange(number)
+def company(read: list[Ids], pieces: NDArray[np.int64], vocab_size: int, size: int) -> Tensor:
+    """Return a vector (N, `size`) for each of N `pieces`, at least `size`: alike for those found in like company."""
+    number = len(pieces)
+    ranks = np.full(vocab_size, number)
+    ranks[pieces] = np.arange(number)
     met = torch.zeros(number * number)
     for ids in read:
         for start in range(0, len(ids), _BLOCK):

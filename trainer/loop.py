@@ -324,10 +324,8 @@ class Loop:
 
     def load(self) -> bool:
         """Go on from what `save` wrote; False if there is nothing."""
-        folder = self._folder
-        if not folder.exists():  # the process died between two renames
-            folder = folder.with_name(folder.name + ".old")
-        if not folder.exists():
+        folder = saved_state(self._folder)
+        if folder is None:
             return False
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         saved = [f"rank{rank}.safetensors" for rank in range(facts["world_size"])]
@@ -370,6 +368,12 @@ class Loop:
                 state.setdefault(int(index), {})[key] = tensor
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def saved_state(folder: Path) -> Path | None:
+    """Where the last whole state stands that `Loop.save` wrote to `folder`."""
+    old = folder.with_name(folder.name + ".old")  # there alone if the process died between two renames
+    return next((path for path in (folder, old) if path.exists()), None)
 
 
 def forget(folder: Path) -> None:

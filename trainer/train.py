@@ -23,7 +23,7 @@ from .conclude import METHOD, measure, sample
 from .corpus import read_documents
 from .devices import find_device, has_fast_bfloat16, keep_freed_memory
 from .initialise import initialise
-from .loop import Loop, LoopSettings, forget
+from .loop import Loop, LoopSettings, forget, saved_state
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
@@ -61,7 +61,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     out = Path(args.out)
     is_first = distributed.rank() == 0
     if args.minutes is None:
-        args.minutes = _minutes_before(out) if args.resume else _MINUTES
+        args.minutes = _options_before(out).get("minutes", _MINUTES) if args.resume else _MINUTES
     if is_first:
         if args.resume and is_prepared(out / "data"):
             _refuse_other_options(args, out)
@@ -137,18 +137,15 @@ def _deciding(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in sorted(vars(args).items()) if name not in _MAY_CHANGE}
 
 
-def _minutes_before(out: Path) -> float:
-    """What a run that goes on was given, where the command line does not say."""
+def _options_before(out: Path) -> dict[str, Any]:
+    """What a run that goes on began with; empty where there was none."""
     path = out / "options.json"
-    return float(json.loads(path.read_text(encoding="utf-8")).get("minutes", _MINUTES)) if path.exists() else _MINUTES
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _refuse_other_options(args: argparse.Namespace, out: Path) -> None:
     """Raise ConfigError where a run is to go on as what it did not begin as."""
-    path = out / "options.json"
-    if not path.exists():
-        return
-    before, now = json.loads(path.read_text(encoding="utf-8")), _deciding(args)
+    before, now = _options_before(out), _deciding(args)
     if odd := [name for name in now if name in before and before[name] != now[name]]:
         changes = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in odd)
         raise ConfigError(f"{out} began with other options, so --resume cannot go on with these: {changes}")
@@ -181,10 +178,10 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     architecture = start.config.architecture if start else args.architecture or "awd_lstm"
     config = (start.config.model if start else {}) | _model_config(args, data, plan, architecture)
     model = build_model(architecture, config)
-    if start is None:
-        initialise(model, data, args.init)
-    else:
+    if start is not None:
         model.load_state_dict(start.model.state_dict())
+    elif not (args.resume and saved_state(out / "resume")):
+        initialise(model, data, args.init)
     model.to(device)
     torch.manual_seed(args.seed + 1000 * rank)  # the processes begin alike and drop out differently
     batches = build_batches(data, lanes=plan.lanes, bptt=plan.bptt, pretrain_share=args.pretrain_share, seed=args.seed)
