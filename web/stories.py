@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from core.errors import InputError
 from core.store import Store
+from core.store.stories import SNAPSHOT
 from core.tables import Node, Share, Story
 
 from .bodies import Body, read_body, respond
@@ -21,7 +22,6 @@ from .problems import RefusedError
 from .visitors import user_of
 
 _MOST_LISTED = 1000
-_SNAPSHOT = "snapshot"  # a node that is no step of the story: the text behind a link
 
 
 def _finite(details: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Stories:
     async def read(self, request: Request) -> Response:
         """Return one story with all its nodes."""
         story = await self._own(request)
-        nodes = [_node(node) for node in await self._stories.nodes(story.id) if node.kind != _SNAPSHOT]
+        nodes = [_node(node) for node in await self._stories.nodes(story.id) if node.kind != SNAPSHOT]
         return respond(StoryView(**_summary(story), details=story.details, nodes=nodes))
 
     async def save(self, request: Request) -> Response:
@@ -197,7 +197,7 @@ class Stories:
         body = await read_body(request, ShareBody, timeout_s=self._timeout_s)
         node_id = secrets.token_hex(16)
         title = {"title": body.title or story.title}
-        snapshot = {"id": node_id, "kind": _SNAPSHOT, "text": body.text, "details": title}
+        snapshot = {"id": node_id, "kind": SNAPSHOT, "text": body.text, "details": title}
         await self._stories.save(story.id, source="web", user_key=story.user_key, nodes=[snapshot])
         share = await self._stories.share(story.id, node_id, lasts=timedelta(days=body.days))
         return respond(_share(share), status=201)

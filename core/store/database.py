@@ -155,6 +155,12 @@ class Database:
             raise StoreError(f"cannot use the database {self}: {_reason(error)}") from error
 
 
+async def delete_rows(session: AsyncSession, table: type[DeclarativeBase], *which: sa.ColumnElement[bool]) -> int:
+    """Delete rows; return how many."""
+    gone = await session.execute(sa.delete(table).where(*which), execution_options={"synchronize_session": False})
+    return int(gone.rowcount)  # type: ignore[attr-defined]
+
+
 def _parse_url(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)

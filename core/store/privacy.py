@@ -6,18 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..errors import StoreError
 from ..tables import Base, Forgotten, Generation, Node, Setting, Share, Story
-from .database import Database
+from .database import Database, delete_rows
 from .settings import Settings
-from .stories import delete_stories
+from .stories import SNAPSHOT, delete_stories
 
 log = logging.getLogger(__name__)
 
 _BATCH = 1000  # rows
-_MOMENT = timedelta(hours=1)
+_MOMENT = timedelta(hours=1)  # by far enough for a share to follow the snapshot that was saved for it
 
 
 class Privacy:
@@ -51,9 +50,9 @@ class Privacy:
         now = datetime.now(UTC)
         async with self._database.write() as session:
             await self._database.upsert(session, Forgotten, [{"user_key": user_key, "forgotten_at": now}])
-            deleted = await _delete(session, Generation, Generation.user_key == user_key)
+            deleted = await delete_rows(session, Generation, Generation.user_key == user_key)
             deleted += await delete_stories(session, Story.user_key == user_key)
-            deleted += await _delete(session, Setting, Setting.scope == "user", Setting.owner == user_key)
+            deleted += await delete_rows(session, Setting, Setting.scope == "user", Setting.owner == user_key)
         self._settings.forget("user", user_key)
         await self._reclaim()
         return deleted
@@ -66,8 +65,7 @@ class Privacy:
         now = datetime.now(UTC)
         deleted = await self._delete_all(Share, sa.or_(Share.expires_at < now, Share.withdrawn_at.is_not(None)))
         of_shares = sa.exists().where(Share.story_id == Node.story_id, Share.node_id == Node.id)
-        # A snapshot is saved a moment before its share.
-        deleted += await self._delete_all(Node, Node.kind == "snapshot", ~of_shares, Node.created_at < now - _MOMENT)
+        deleted += await self._delete_all(Node, Node.kind == SNAPSHOT, ~of_shares, Node.created_at < now - _MOMENT)
         if days > 0:
             oldest = now - timedelta(days=days)
             deleted += await self._delete_all(Generation, Generation.started_at < oldest)
@@ -85,7 +83,7 @@ class Privacy:
         while count == _BATCH:
             async with self._database.write() as session:
                 these = sa.tuple_(*key).in_([tuple(row) for row in await session.execute(batch)])
-                count = await (delete_stories(session, these) if table is Story else _delete(session, table, these))
+                count = await (delete_stories(session, these) if table is Story else delete_rows(session, table, these))
             deleted += count
         return deleted
 
@@ -94,11 +92,6 @@ class Privacy:
             await self._database.reclaim()
         except StoreError as error:  # the rows are gone already; the next deletion clears up after this one too
             log.warning("room not reclaimed: %s", error)
-
-
-async def _delete(session: AsyncSession, table: type[Base], *which: sa.ColumnElement[bool]) -> int:
-    result = await session.execute(sa.delete(table).where(*which), execution_options={"synchronize_session": False})
-    return int(result.rowcount)  # type: ignore[attr-defined]
 
 
 def _plain(rows: Iterable[Base]) -> list[dict[str, Any]]:

@@ -7,16 +7,17 @@ import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..errors import InputError
 from ..tables import Node, Share, Story
-from .database import Database
+from .database import Database, delete_rows
 
-Kind = Literal["prompt", "edit", "continuation", "snapshot"]  # a snapshot is the text behind a link, no step
+Kind = Literal["prompt", "edit", "continuation", "snapshot"]
+SNAPSHOT: Final = "snapshot"  # the text behind a link, no step of the story
 
 
 _TICK = timedelta(microseconds=1)  # keeps nodes saved together in their order
@@ -251,8 +252,7 @@ async def delete_stories(session: AsyncSession, *which: sa.ColumnElement[bool]) 
     of_stories = Node.story_id.in_(sa.select(Story.id).where(*which).with_for_update())  # none may begin to differ
     apart = sa.update(Node).where(of_stories, Node.parent_id.is_not(None)).values(parent_id=None)
     await session.execute(apart, execution_options={"synchronize_session": False})
-    deleted = await session.execute(sa.delete(Story).where(*which), execution_options={"synchronize_session": False})
-    return int(deleted.rowcount)  # type: ignore[attr-defined]
+    return await delete_rows(session, Story, *which)
 
 
 def _is_open() -> sa.ColumnElement[bool]:
