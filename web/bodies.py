@@ -19,13 +19,18 @@ class Body(BaseModel):
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
 
 
+async def read_bytes(request: Request, *, timeout_s: float) -> bytes:
+    """Return the body. Raises TimeoutError where it does not arrive in time."""
+    async with asyncio.timeout(timeout_s):
+        return await request.read()
+
+
 async def read_body(request: Request, model: type[AnyBody], *, timeout_s: float) -> AnyBody:
     """Return the body as `model`. Raises RefusedError or InputError that says what is wrong with it."""
     if request.content_type != "application/json":
         got = request.headers.get("Content-Type", "none")
         raise RefusedError("unsupported_media_type", f"Content-Type must be application/json, got {got[:100]}")
-    async with asyncio.timeout(timeout_s):
-        content = await request.read()
+    content = await read_bytes(request, timeout_s=timeout_s)
     try:
         return model.model_validate_json(content)
     except ValidationError as error:

@@ -3,13 +3,13 @@
 The cookie holds the key itself, out of reach of scripts, and is checked at every request like a Bearer header.
 """
 
-import asyncio
 from urllib.parse import parse_qs
 
 from aiohttp.web import HTTPSeeOther, Request, Response, RouteDef, get, post
 
 from core.store import Store
 
+from .bodies import read_bytes
 from .visitors import KEY_COOKIE, VISITOR, set_cookie
 
 _FORM = """<!doctype html>
@@ -44,8 +44,7 @@ class SignIn:
     async def sign_in(self, request: Request) -> Response:
         """Remember a good key in a cookie."""
         # Not request.post(): it would take multipart forms too, which ours never is, and fails at broken ones.
-        async with asyncio.timeout(self._timeout_s):
-            content = await request.read()
+        content = await read_bytes(request, timeout_s=self._timeout_s)
         fields = parse_qs(content.decode("utf-8", "replace"))
         key = fields.get("key", [""])[0].strip()
         if await self._keys.find(key) is None:
