@@ -21,6 +21,7 @@ def model_card(name: str, facts: dict[str, Any]) -> str:
         *([facts["note"]] if "note" in facts else []),
         "## Results",
         _results(facts),
+        *_read_before(facts),
     ]
     if facts.get("sample"):
         parts += ["## Sample", *("> " + line for line in facts["sample"].split("\n\n"))]
@@ -49,6 +50,13 @@ def _data(corpus: dict[str, dict[str, int]]) -> str:
 
 def _books(books: dict[str, list[str]]) -> list[str]:
     return [f"Books of the {_NAMES[part]} part: {', '.join(names)}." for part, names in books.items()]
+
+
+def _read_before(facts: dict[str, Any]) -> list[str]:
+    if not (names := facts.get("read_before")):
+        return []
+    start = facts["start"]["name"]
+    return [f"*{start}* had read these held-out books, so it looks better here than it is: {', '.join(names)}."]
 
 
 def _results(facts: dict[str, Any]) -> str:

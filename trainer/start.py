@@ -5,7 +5,7 @@ its architecture, its sizes and its vocabulary.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ NOTHING = "nothing"
 _FIT = 0.85  # of the bytes that a piece of its vocabulary stood for in its own books
 SIZES = ("vocab_size", "embedding_size", "hidden_size", "layers")
 _BROUGHT = (*SIZES, "architecture", "tokenizer")
+_LEARNED_FROM = ("train", "pretrain")
 _SAMPLED_FROM, _SAMPLE = 1_000_000, 20_000  # of so many characters, so many are looked at
 
 
@@ -59,9 +60,19 @@ def lineage(start: Checkpoint) -> dict[str, Any]:
     return {"name": start.name} | {key: value for key, value in start.config.training.items() if key in kept}
 
 
+def read_before(start: Checkpoint, books: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names of those held-out books that a model learned from on its way here: it cannot be measured on them."""
+    read: set[str] = set()
+    facts = start.config.training
+    while facts:
+        read.update(*(names for part, names in facts.get("books", {}).items() if part in _LEARNED_FROM))
+        facts = facts.get("start", {})
+    return sorted(name for part, names in books.items() if part not in _LEARNED_FROM for name in names if name in read)
+
+
 def _fits(checkpoint: Checkpoint, books: Sequence[Document]) -> bool:
     """Whether it has read more than these books hold, in a language like theirs as far as its vocabulary tells."""
-    read = [counts for part, counts in checkpoint.config.training["corpus"].items() if part in ("train", "pretrain")]
+    read = [counts for part, counts in checkpoint.config.training["corpus"].items() if part in _LEARNED_FROM]
     size, tokens = (sum(counts[unit] for counts in read) for unit in ("bytes", "tokens"))
     return bool(size > sum(book.size for book in books) and _bytes_per_token(checkpoint, books) > _FIT * size / tokens)
 

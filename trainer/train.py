@@ -29,7 +29,7 @@ from .prepare import Data, is_prepared, open_data, prepare, table
 from .progress import Progress
 from .schedule import CLOCKS, Clock, peak_rate
 from .split import Split, leave_out, split_contiguous, split_files, split_named
-from .start import SIZES, choose_start, lineage, load_start
+from .start import SIZES, choose_start, lineage, load_start, read_before
 from .validate import Validation, validate
 
 log = logging.getLogger(__name__)
@@ -180,6 +180,8 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     model = build_model(architecture, config)
     if start is not None:
         model.load_state_dict(start.model.state_dict())
+        if rank == 0 and (known := read_before(start, data.books)):
+            log.warning("%s has read held-out books, and will look too good on them: %s", start.name, ", ".join(known))
     elif not (args.resume and saved_state(out / "resume")):
         initialise(model, data, args.init)
     model.to(device)
@@ -297,7 +299,11 @@ def _training_facts(
     args: argparse.Namespace, data: Data, plan: Plan, start: Checkpoint | None, loop: Loop, valid: Validation
 ) -> dict[str, Any]:
     """What config.json and the model card say about the run."""
-    before = {} if start is None else {"start": lineage(start)}
+    before: dict[str, Any] = {}
+    if start is not None:
+        before["start"] = lineage(start)
+        if known := read_before(start, data.books):
+            before["read_before"] = known
     return before | {
         "command": "python -m trainer " + shlex.join(args.command_line),
         "processes": distributed.world_size(),

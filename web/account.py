@@ -1,5 +1,6 @@
 """A visitor's own settings, and everything kept about them: to see, to take away, to delete."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -130,7 +131,7 @@ class Account:
         """Give the visitor everything kept about them as a file."""
         kept = await self._store.privacy.export(user_of(request))
         return Response(
-            text=json.dumps(kept, ensure_ascii=False, indent=1),
+            text=await asyncio.to_thread(json.dumps, kept, ensure_ascii=False, indent=1),
             content_type="application/json",
             headers={"Content-Disposition": 'attachment; filename="fablewright-export.json"'},
         )

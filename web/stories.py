@@ -3,9 +3,11 @@
 A story is a tree of nodes, kept by `core.store`; this module only translates. Another visitor's story is not found.
 """
 
+import asyncio
 import json
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -158,8 +160,8 @@ class Stories:
     async def read(self, request: Request) -> Response:
         """Return one story with all its nodes."""
         story = await self._own(request)
-        nodes = [_node(node) for node in await self._stories.nodes(story.id) if node.kind != SNAPSHOT]
-        return respond(StoryView(**_summary(story), details=story.details, nodes=nodes))
+        nodes = await self._stories.nodes(story.id)
+        return await asyncio.to_thread(lambda: respond(_view(story, nodes)))  # there may be tens of thousands
 
     async def save(self, request: Request) -> Response:
         """Create a story under an id that the page chose, or add to it."""
@@ -240,6 +242,11 @@ def _no_story() -> RefusedError:
 
 def _summary(story: Story) -> dict[str, Any]:
     return {name: getattr(story, name) for name in StorySummary.model_fields}
+
+
+def _view(story: Story, nodes: Sequence[Node]) -> StoryView:
+    steps = [_node(node) for node in nodes if node.kind != SNAPSHOT]
+    return StoryView(**_summary(story), details=story.details, nodes=steps)
 
 
 def _node(node: Node) -> NodeView:

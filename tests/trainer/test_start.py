@@ -52,6 +52,22 @@ def test_it_goes_on_with_weights_and_vocabulary_and_says_from_where(corpus: Path
     assert "Books of the training part: book_0, book_1, book_2." in card
 
 
+def test_held_out_books_that_were_read_before_are_named(
+    corpus: Path, first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first run split one corpus: it learned from books 0 to 2, the last one also holds its validation text."""
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT)
+    for held_out, named in ((corpus / "book_1.txt", "book_1"), (other, None)):
+        out = tmp_path / f"from_{held_out.stem}"
+        assert _train(corpus, out, "--steps=2", f"--from={first}", f"--valid={held_out}") == 0
+        assert load_checkpoint(out / "checkpoint").config.training.get("read_before") == (named and [named])
+        said = "*first* had read these held-out books"
+        assert ((out / "checkpoint" / "README.md").read_text().count(said) == 1) is (named is not None)
+    assert "first has read held-out books, and will look too good on them: book_1" in caplog.text
+    assert caplog.text.count("held-out") == 1
+
+
 def test_a_resumed_run_that_went_on_from_another_is_exact(corpus: Path, first: Path, tmp_path: Path) -> None:
     assert _train(corpus, tmp_path / "whole", "--steps=20", f"--from={first}") == 0
     assert _train(corpus, tmp_path / "parts", "--steps=20", f"--from={first}", "--stop-at-step=10") == 1

@@ -103,8 +103,8 @@ export class Dials {
     const input = h("input", { type: "checkbox", id: "set-log", "aria-describedby": "why-log" });
     input.addEventListener("change", async () => {
       try {
-        const answer = await api("PUT", "/api/settings", { keep_log: input.checked });
-        this.settings.keepsLog = answer.settings.keep_log ?? true;
+        const answer = await api("PUT", "/api/settings", { keep_text: input.checked });
+        this.settings.keepsLog = answer.settings.keep_text;
       } finally {
         this.settings.onShow();
       }

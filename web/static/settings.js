@@ -72,9 +72,9 @@ export class Settings {
   async ask() {
     const { settings, defaults, limits } = await api("GET", "/api/settings");
     this.limits = limits;
-    this.keepsLog = settings.keep_log ?? true;
+    this.keepsLog = settings.keep_text;
     for (const name of Object.keys(PRESETS.balanced)) PRESETS.balanced[name] = defaults[name] ?? PRESETS.balanced[name];
-    if (this.isFirstVisit) Object.assign(this.values, PRESETS.balanced);
+    if (this.isFirstVisit) Object.assign(this.values, PRESETS.balanced, { max_tokens: defaults.max_tokens });
     this.onShow();
   }
 }

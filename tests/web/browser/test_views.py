@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.web.browser.hands import ready
+from tests.web.browser.hands import generate, ready, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -46,6 +46,19 @@ async def test_a_panel_closed_before_it_has_come_stays_closed(desk: Page) -> Non
     await expect(desk.get_by_label("Temperature")).to_be_visible()
     await desk.get_by_role("button", name="Close").click()
     await expect(desk.locator("#panel")).to_be_hidden()
+
+
+async def test_texts_of_a_visitor_who_says_so_stay_out_of_the_log(desk: Page) -> None:
+    await desk.get_by_role("button", name="Settings").click()
+    async with desk.expect_response("**/api/settings"):
+        await desk.get_by_label("Let the server log them").click()
+    await desk.reload()
+    await write(desk, "Between us two")
+    await generate(desk)
+    (row,) = (await (await desk.request.get("/api/me/export")).json())["generations"]
+    assert (row["prompt"], row["completion"]) == (None, None)
+    await desk.get_by_role("button", name="Settings").click()
+    await expect(desk.get_by_label("Let the server log them")).not_to_be_checked()
 
 
 async def test_what_a_click_could_not_do_is_told(desk: Page, complaints: list[str]) -> None:
