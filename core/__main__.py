@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .config import Config
 from .errors import FablewrightError, StoreError
-from .requests import Finished, GenerationRequest, Limits, SamplingDefaults, Started, Text, sampling_params
+from .requests import Event, Finished, GenerationRequest, Limits, SamplingDefaults, Started, Text, sampling_params
 
 if TYPE_CHECKING:
     from .store import Store
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        asyncio.run(_write(options))
+        return asyncio.run(_write(options))
     except FablewrightError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-async def _write(options: argparse.Namespace) -> None:
+async def _write(options: argparse.Namespace) -> int:
     config = Config(options.config)
     request = _request(options, config.table("sampling", SamplingDefaults))
     from .engine import EngineSettings  # these load torch, which bad input need not wait for
@@ -59,7 +59,7 @@ async def _write(options: argparse.Namespace) -> None:
 
             events = Writer(engines, store).write(request, source="cli", checkpoint=engine.name)
         await resources.enter_async_context(contextlib.aclosing(events))
-        await (_show_json(events) if options.json else _show_text(events, request))
+        return await (_show_json(events) if options.json else _show_text(events, request))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,10 +109,11 @@ async def _log(config: Config) -> AsyncIterator["Store | None"]:
             yield store
 
 
-async def _show_text(events: "Stream", request: GenerationRequest) -> None:
+async def _show_text(events: "Stream", request: GenerationRequest) -> int:
     if sys.stdout.isatty():
         print(request.prompt, end="", flush=True)
     began: Started | None = None
+    status = 0
     try:
         async for event in events:
             match event:
@@ -123,18 +124,27 @@ async def _show_text(events: "Stream", request: GenerationRequest) -> None:
                 case Finished():
                     print(flush=True)
                     print(_summary(event), end="", file=sys.stderr)
+                    status = _status(event)
     except asyncio.CancelledError:
         print(flush=True)
         raise
     finally:
         if began is not None:
             print(f"seed {began.seed}, checkpoint {began.checkpoint}", file=sys.stderr)
+    return status
 
 
-async def _show_json(events: "Stream") -> None:
+async def _show_json(events: "Stream") -> int:
+    status = 0
     async for event in events:
         line = {"type": type(event).__name__.lower()} | asdict(event)
         print(json.dumps(line, ensure_ascii=False), flush=True)
+        status = _status(event)
+    return status
+
+
+def _status(event: Event) -> int:
+    return 1 if isinstance(event, Finished) and event.reason == "error" else 0
 
 
 def _summary(end: Finished) -> str:

@@ -6,7 +6,8 @@
     novelty.safetensors  which runs of words stand in the training books; may be left out
     README.md            the model card
 
-Written aside, fsynced and renamed: a crash leaves the old checkpoint or the new one. Loading never unpickles.
+Written aside, fsynced and renamed: what goes wrong leaves the old checkpoint (a crash between the two renames, under a
+name beside that begins with a dot). Loading never unpickles.
 """
 
 import hashlib
@@ -127,9 +128,13 @@ def read_config(file: Path) -> CheckpointConfig:
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{file}: expected format version {FORMAT_VERSION}, got {version}")
     try:
-        return CheckpointConfig(**fields)
+        config = CheckpointConfig(**fields)
     except TypeError as error:
         raise CheckpointError(f"{file} does not fit: {error}") from error
+    for name, kind in (("architecture", str), ("model", dict), ("training", dict)):
+        if not isinstance(value := getattr(config, name), kind):
+            raise CheckpointError(f"{file} does not fit: expected {name} to be a {kind.__name__}, got {value!r}")
+    return config
 
 
 def _check_tokenizer(tokenizer: Tokenizer, config: CheckpointConfig, file: Path) -> None:
@@ -174,7 +179,12 @@ def _replace_directory(source: Path, target: Path) -> None:
     if target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
         os.replace(target, old / target.name)
-    os.replace(source, target)
+    try:
+        os.replace(source, target)
+    except OSError:
+        if old is not None:
+            os.replace(old / target.name, target)
+        raise
     _sync(target.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,8 @@ import dataclasses
 import hashlib
 import os
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,6 +83,7 @@ class Engine:
         worker = self._make_worker()
         worker.start()
         await asyncio.wrap_future(worker.ready)
+        worker.ended.add_done_callback(lambda _: self._soon(self._abandon))
         self._worker = worker
         self.checkpoint = dataclasses.replace(self.checkpoint, model=None)  # its weights are packed now: free them
         return self
@@ -94,11 +97,6 @@ class Engine:
         Raises InputError where the request is over the limits, BusyError when the queue is full, ClosedError when the
         engine is shutting down; all at once, before anything is queued.
         """
-        if self._is_closed or not self.is_running:
-            raise ClosedError("the engine is shutting down; please try again in a moment")
-        self._limits.check(request)
-        if len(self._open) >= self.settings.slots + self.settings.queue:
-            raise BusyError(f"all {self.settings.slots} slots are taken and {self.settings.queue} streams are waiting")
         return self._open_stream(request)
 
     @property
@@ -148,7 +146,7 @@ class Engine:
             prefill_chunk=settings.prefill_chunk,
             cache=StateCache(settings.state_cache_mb << 20),
             threads=self._threads,
-            deliver=self._deliver_soon,
+            deliver=partial(self._soon, self._deliver),
         )
 
     def _build_decoder(self) -> Decoder:
@@ -170,7 +168,11 @@ class Engine:
         return decoder
 
     def _open_stream(self, request: GenerationRequest, *, over: FinishReason | None = None) -> Generation:
-        assert self._worker is not None
+        if self._worker is None or self._is_closed or not self.is_running:
+            raise ClosedError("the engine is shutting down; please try again in a moment")
+        self._limits.check(request)
+        if len(self._open) >= self.settings.slots + self.settings.queue:
+            raise BusyError(f"all {self.settings.slots} slots are taken and {self.settings.queue} streams are waiting")
         if request.state is not None and request.sampling.cache_strength:
             message = (
                 f"cache_strength must be 0 with a state, got {request.sampling.cache_strength}; send the text instead"
@@ -207,12 +209,17 @@ class Engine:
             vocab_size=self.tokenizer.vocab_size,
         )
 
-    def _deliver_soon(self, bundle: Bundle) -> None:
+    def _soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         """Called by the worker's thread."""
         try:
-            self._loop.call_soon_threadsafe(self._deliver, bundle)
+            self._loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:  # the loop has been closed over our heads: nobody is left to read
             return
+
+    def _abandon(self) -> None:
+        """End what a worker has left behind that died: one that was closed leaves nothing."""
+        message = "the engine has stopped; please try again"
+        self._deliver([(stream, stream.finish("error", message)) for stream in self._open])
 
     def _deliver(self, bundle: Bundle) -> None:
         for stream, events in bundle:

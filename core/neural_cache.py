@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 WINDOW = 256  # tokens looked back on: 512 KB a stream at 512 units
 FLATNESS = 12.0  # Grave's theta, in units of the present hidden state's own square
+_MOST = 0.999  # or nothing would be left to write where none of the remembered tokens may come
 
 
 class NeuralCache:
     """The last hidden states of a stream and the tokens that followed them."""
 
     def __init__(self, width: int, strength: float) -> None:
-        self._strength = np.float32(strength)  # Grave's lambda
+        self._strength = np.float32(min(strength, _MOST))  # Grave's lambda
         self._hidden = np.zeros((WINDOW, width), dtype=np.float32)
         self._next = np.zeros(WINDOW, dtype=np.int64)
 

@@ -222,7 +222,8 @@ class RemoteEngine:
             try:
                 serve.run(self._deployment(), name=application, route_prefix=None)
             except RuntimeError as error:
-                serve.delete(application)
+                if found is None:  # else replicas that served before may still do
+                    serve.delete(application)
                 raise ConfigError(
                     f"the replicas of {self.name} do not start: does every machine of the cluster have this code, and "
                     f"the checkpoint at {self.checkpoint.path.resolve()}? `serve status` shows what they say"

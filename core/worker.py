@@ -147,7 +147,8 @@ class Worker:
             except Exception:
                 log.exception("step_failed streams=%d", len(self._running))
                 for stream in self._running:
-                    self._finish(stream, "error", "the engine failed at this step; please try again")
+                    if stream.slot >= 0:  # the others had their end before
+                        self._finish(stream, "error", "the engine failed at this step; please try again")
                 has_worked = True
             self._running = [stream for stream in self._running if stream.slot >= 0]
             self._post()

@@ -93,8 +93,8 @@ class Generations:
         try:
             return await self._store.settings.resolve(user_key=visitor.user_key)
         except StoreError as error:
-            log.warning("settings cannot be read, so config.toml decides: error=%s", error)
-            return {}
+            log.warning("settings cannot be read, so config.toml decides, and no text is kept: error=%s", error)
+            return {"keep_text": False}
 
     async def _events(
         self, wanted: Wanted, request: GenerationRequest, checkpoint: str, *, keep_text: bool

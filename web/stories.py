@@ -218,10 +218,11 @@ class Stories:
         found = await self._stories.shared(request.match_info["share"])
         if found is None:
             raise RefusedError("not_found", "there is no such link, or it no longer opens")
-        share, story, text = found
-        snapshot = await self._stories.node(share.story_id, share.node_id)
-        title = str(snapshot.details.get("title", story.title)) if snapshot else story.title
-        return respond(SharedStory(title=title, text=text, created_at=share.created_at, expires_at=share.expires_at))
+        share, node = found
+        title = str(node.details.get("title", ""))
+        return respond(
+            SharedStory(title=title, text=node.text, created_at=share.created_at, expires_at=share.expires_at)
+        )
 
     async def _own(self, request: Request) -> Story:
         story = await self._stories.get(request.match_info["id"])

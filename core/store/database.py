@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ _PRAGMAS = (
     "foreign_keys = ON",
     "secure_delete = ON",  # deleted text is overwritten, not just unlinked
 )
+_VACUUM_S = 3600.0  # of one table; longer than a statement may take
 
 
 class RowsRefusedError(StoreError):
@@ -128,6 +130,11 @@ class Database:
         """Insert rows, except those whose primary key stands already."""
         await session.execute(self._insert(table).on_conflict_do_nothing(), rows)
 
+    async def lock(self, session: AsyncSession, table: type[DeclarativeBase]) -> None:
+        """Keep everybody else from reading and writing a table until the session ends. SQLite has one writer anyway."""
+        if not self.is_sqlite:
+            await session.execute(sa.text(f"LOCK TABLE {table.__tablename__} IN ACCESS EXCLUSIVE MODE"))
+
     def _insert(self, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
         core = table.__table__
         assert isinstance(core, sa.Table)
@@ -137,12 +144,13 @@ class Database:
         """Return the room of deleted rows, and clear their text from SQLite's write-ahead log."""
         with self._told():
             async with self._write_lock, self._outside_transactions.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
                 if self.is_sqlite:
                     # Not execute: it stops after a step, and the vacuum takes one for every page.
-                    driver: Any = (await connection.get_raw_connection()).driver_connection
                     await driver.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
-                else:
-                    await connection.exec_driver_sql("VACUUM " + ", ".join(Base.metadata.tables))
+                    return
+                for table in Base.metadata.tables:
+                    await driver.execute(f"VACUUM {table}", timeout=_VACUUM_S)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -222,7 +230,7 @@ def _unlock_sqlite(connection: Any, _: Any) -> None:
 
 def _driver_errors(is_sqlite: bool) -> tuple[type[Exception], ...]:
     if is_sqlite:
-        return (SQLAlchemyError, OSError, UnicodeEncodeError)
+        return (SQLAlchemyError, OSError, UnicodeEncodeError, sqlite3.Error)  # `reclaim` asks the driver itself
     import asyncpg  # SQLAlchemy does not wrap what asyncpg raises while connecting
 
     return (SQLAlchemyError, OSError, UnicodeEncodeError, asyncpg.PostgresError, asyncpg.InterfaceError)

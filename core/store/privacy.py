@@ -49,6 +49,7 @@ class Privacy:
         """
         now = datetime.now(UTC)
         async with self._database.write() as session:
+            await self._database.lock(session, Forgotten)  # a batch of the log that has looked must be in before
             await self._database.upsert(session, Forgotten, [{"user_key": user_key, "forgotten_at": now}])
             deleted = await delete_rows(session, Generation, Generation.user_key == user_key)
             deleted += await delete_stories(session, Story.user_key == user_key)

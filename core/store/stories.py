@@ -4,10 +4,9 @@ Who may see or change a story is the border's to ask; `Story.user_key` says whos
 """
 
 import secrets
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +15,6 @@ from ..errors import InputError
 from ..tables import Node, Share, Story
 from .database import Database, delete_rows
 
-Kind = Literal["prompt", "edit", "continuation", "snapshot"]
 SNAPSHOT: Final = "snapshot"  # the text behind a link, no step of the story
 
 
@@ -28,33 +26,6 @@ class Stories:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def create(
-        self,
-        *,
-        source: str,
-        user_key: str | None,
-        guild_key: str | None = None,
-        title: str = "",
-        details: Mapping[str, Any] | None = None,
-        story_id: str | None = None,
-    ) -> Story:
-        """Make an empty story. A border may bring its own unguessable id."""
-        now = datetime.now(UTC)
-        story = Story(
-            id=story_id or uuid.uuid4().hex,
-            source=source,
-            user_key=user_key,
-            guild_key=guild_key,
-            title=title,
-            current_node_id=None,
-            created_at=now,
-            updated_at=now,
-            details=dict(details or {}),
-        )
-        async with self._database.write() as session:
-            session.add(story)
-        return story
 
     async def get(self, story_id: str) -> Story | None:
         """Return one story, or None."""
@@ -131,62 +102,11 @@ class Stories:
         async with self._database.write() as session:
             return await delete_stories(session, Story.id == story_id) > 0
 
-    async def add_node(
-        self,
-        story_id: str,
-        *,
-        kind: Kind,
-        text: str,
-        parent_id: str | None = None,
-        node_id: str | None = None,
-        sampling: Mapping[str, Any] | None = None,
-        checkpoint: str | None = None,
-        prompt_tokens: int = 0,
-        completion_tokens: int = 0,
-        reason: str | None = None,
-        request_id: str | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> Node:
-        """Add a node and make it the current one; adding the same id again overwrites it, so a border may retry.
-
-        Raises InputError for a story or a parent that is not there.
-        """
-        now = datetime.now(UTC)
-        node = Node(
-            story_id=story_id,
-            id=node_id or uuid.uuid4().hex,
-            parent_id=parent_id,
-            kind=kind,
-            text=text,
-            sampling=None if sampling is None else dict(sampling),
-            checkpoint=checkpoint,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            reason=reason,
-            request_id=request_id,
-            created_at=now,
-            details=dict(details or {}),
-        )
-        async with self._database.write() as session:
-            story = await _story(session, story_id)
-            if parent_id is not None:
-                await _node(session, story_id, parent_id)
-            if parent_id is None and kind == "continuation":
-                raise InputError("a continuation needs a parent node, got none", "parent_id")
-            node = await session.merge(node)
-            story.current_node_id, story.updated_at = node.id, now
-        return node
-
     async def nodes(self, story_id: str) -> Sequence[Node]:
         """Return every node of a story, parents before children."""
         query = sa.select(Node).where(Node.story_id == story_id).order_by(Node.created_at, Node.id)
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
-
-    async def node(self, story_id: str, node_id: str) -> Node | None:
-        """Return one node, or None."""
-        async with self._database.read() as session:
-            return await session.get(Node, (story_id, node_id))
 
     async def running(self, source: str) -> Sequence[str]:
         """Return the ids of a border's stories whose current node was still being written when it was last kept."""
@@ -194,17 +114,6 @@ class Stories:
         query = sa.select(Story.id).join(Node, is_current).where(Story.source == source, Node.reason == "running")
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
-
-    async def text_at(self, story_id: str, node_id: str) -> str:
-        """Return the whole story as it stands at a node. Raises InputError for a node that is not there."""
-        parts: list[str] = []
-        async with self._database.read() as session:
-            node = await _node(session, story_id, node_id)
-            while node.kind == "continuation":
-                parts.append(node.text)
-                assert node.parent_id is not None  # add_node sees to it
-                node = await _node(session, story_id, node.parent_id)
-        return node.text + "".join(reversed(parts))
 
     async def share(self, story_id: str, node_id: str, *, lasts: timedelta) -> Share:
         """Make a link to a node. Its id has 192 random bits: it cannot be guessed."""
@@ -228,14 +137,13 @@ class Stories:
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
 
-    async def shared(self, share_id: str) -> tuple[Share, Story, str] | None:
-        """Return the share, its story and the text shown; None where it never was, expired or was withdrawn."""
+    async def shared(self, share_id: str) -> tuple[Share, Node] | None:
+        """Return a link and the node that it shows; None where it never was, expired or was withdrawn."""
+        of_share = sa.and_(Node.story_id == Share.story_id, Node.id == Share.node_id)
+        query = sa.select(Share, Node).join(Node, of_share).where(Share.id == share_id, _is_open())
         async with self._database.read() as session:
-            share = await session.scalar(sa.select(Share).where(Share.id == share_id, _is_open()))
-            if share is None:
-                return None
-            story = await _story(session, share.story_id)
-        return share, story, await self.text_at(share.story_id, share.node_id)
+            found = (await session.execute(query)).first()
+        return None if found is None else (found[0], found[1])
 
     async def withdraw(self, share_id: str) -> bool:
         """Close a link; False when it was not open."""
@@ -270,7 +178,9 @@ def _node_row(
         raise InputError(f"node {id!r}: a continuation needs a parent: begin with a prompt", "nodes")
     if id in known and known[id][0] != parent_id:
         raise InputError(f"node {id!r}: its parent is {known[id][0]!r} and cannot become {parent_id!r}", "nodes")
-    known[id] = (parent_id, known[id][1] if id in known else now)
+    if id not in known:
+        after_parent = now if parent_id is None else known[parent_id][1] + _TICK  # a clock may have gone back
+        known[id] = (parent_id, max(now, after_parent))
     defaults: dict[str, Any] = {
         "parent_id": None,
         "sampling": None,

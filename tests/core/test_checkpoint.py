@@ -1,6 +1,7 @@
 """A checkpoint is whole or refused; writing one never harms the one that was there."""
 
 import json
+import os
 from pathlib import Path
 from shutil import copytree
 
@@ -72,6 +73,24 @@ def test_a_failure_while_writing_leaves_the_old_checkpoint_whole(tiny_checkpoint
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_checkpoint_that_cannot_be_put_into_place_leaves_the_old_one_there(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, replace = load_checkpoint(tiny_checkpoint), os.replace
+    save_checkpoint(tmp_path / "a", model=kept.model, tokenizer=kept.tokenizer, config=kept.config, card="# a\n")
+
+    def fail(source: Path, target: Path) -> None:
+        if target == tmp_path / "a" and "-old-" not in str(source):
+            raise OSError("no room")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(CheckpointError, match="no room"):
+        save_checkpoint(tmp_path / "a", model=kept.model, tokenizer=kept.tokenizer, config=kept.config, card="# b\n")
+    assert (tmp_path / "a" / "README.md").read_text() == "# a\n"
+    assert load_checkpoint(tmp_path / "a").config == kept.config
+
+
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"found nothing.*/gone"):
         load_checkpoint(tmp_path / "gone")
@@ -136,7 +155,9 @@ def test_a_weight_that_is_not_a_number_is_refused(damaged: Path) -> None:
         ("version", 99, "expected format version 1, got 99"),
         ("architecture", "gpt", "architecture must be one of .*, got 'gpt'"),
         ("colour", "blue", "does not fit"),
+        ("architecture", ["awd_lstm"], "expected architecture to be a str"),
         ("model", {"vocab_size": 5}, "expected 5 pieces"),
+        ("model", None, "expected model to be a dict, got None"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(damaged: Path, key: str, value: object, message: str) -> None:

@@ -5,9 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+
+from core.__main__ import _show_json, _show_text
+from core.requests import Event, Finished, FinishReason, GenerationRequest, SamplingDefaults, sampling_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,3 +91,13 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(environment: dict[str, st
     done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert len(done.stdout) == 5
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("reason", "status"), [("error", 1), ("length", 0)])
+async def test_a_text_that_failed_is_a_failure(reason: FinishReason, status: int) -> None:
+    async def events() -> AsyncGenerator[Event]:
+        yield Finished(reason=reason, prompt_tokens=1, completion_tokens=0, time_to_first_token_s=None, duration_s=0.1)
+
+    request = GenerationRequest(prompt="Once", sampling=sampling_params(SamplingDefaults()))
+    assert await _show_text(events(), request) == status
+    assert await _show_json(events()) == status

@@ -8,10 +8,12 @@ import gc
 import itertools
 import math
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -153,6 +155,15 @@ async def test_the_neural_cache_writes_the_same_alone_in_a_batch_and_from_cached
     assert (await read(local.generate(asked)))[0] == expected
     assert local.snapshot().cache_hits
     assert expected != together[2][0]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_a_neural_cache_of_full_strength_has_something_to_write_where_no_remembered_word_may_come(
+    local: Engine, temperature: float
+) -> None:
+    """After a space at the prompt's end a word has to come, and all that was read is letters."""
+    _, end = await read(local.generate(request("e ", cache_strength=1.0, temperature=temperature)))
+    assert end.reason == "length", end.message
 
 
 async def test_the_neural_cache_needs_the_text_and_not_a_state(engine: AnyEngine) -> None:
@@ -379,6 +390,48 @@ async def test_numbers_that_overflow_end_one_stream_with_an_error(local: Engine,
     text, _ = await read(sound)
     assert text == plain(tiny, request())
     assert (await read(local.generate(request())))[0] == plain(tiny, request()), "the slot is sound again"
+
+
+async def test_a_step_that_fails_ends_each_stream_once(local: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = local._worker
+    assert worker is not None
+    receive, step = worker._receive, worker._step
+    all_are_there, batches = threading.Event(), []
+
+    def receive_all() -> None:
+        all_are_there.wait()
+        receive()
+
+    def fail_for_the_second(rows: list[Any]) -> None:
+        batches.append(len(rows))
+        if len(batches) == 2:
+            raise MemoryError
+        step(rows)
+
+    monkeypatch.setattr(worker, "_step", fail_for_the_second)
+    monkeypatch.setattr(worker, "_receive", receive_all)
+    streams = [local.generate(request(max_tokens=1)) for _ in range(4)]
+    all_are_there.set()
+    ends = [end.reason for _, end in await asyncio.gather(*map(read, streams))]
+    assert (batches, sorted(ends)) == ([3, 1], ["error", "length", "length", "length"])
+    stats = local.snapshot()
+    assert (stats.finished, stats.failed) == (4, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_an_engine_that_dies_leaves_nobody_waiting(local: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = local.generate(request(pace=100, max_tokens=4000))
+    await first(running, Text)
+    worker = local._worker
+    assert worker is not None
+    monkeypatch.setattr(worker, "_deliver", Mock(side_effect=MemoryError))
+    _, end = await read(running)
+    await asyncio.to_thread(worker._thread.join)
+    assert (end.reason, end.message) == ("error", "the engine has stopped; please try again")
+    with pytest.raises(ClosedError):
+        local.generate(request())
+    with pytest.raises(ClosedError):
+        await local.export_state("Once")
 
 
 async def test_a_state_goes_on_as_if_the_stream_had_never_stopped(local: Engine, tiny: Checkpoint) -> None:

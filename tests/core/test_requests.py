@@ -18,6 +18,8 @@ DEFAULTS = SamplingDefaults()
     [
         ("temperature", -1, r"temperature must be in \[0, 2\], got -1"),
         ("temperature", math.nan, r"temperature must be in \[0, 2\], got nan"),
+        ("temperature", 10**400, r"temperature must be in \[0, 2\], got 1000"),
+        ("top_k", 10**400, r"top_k must be a whole number in \[0, 1000\], got 1000"),
         ("temperature", "hot", r"temperature must be in \[0, 2\], got 'hot'"),
         ("temperature", True, r"temperature must be in \[0, 2\], got True"),
         ("top_p", 1.7, r"top_p must be in \(0, 1\], got 1.7"),

@@ -1,9 +1,11 @@
 """A visitor's settings and data: theirs alone, theirs to take and theirs to delete."""
 
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+from core.errors import StoreError
 from tests.web.conftest import Site, new_client
 
 ID = "story-0123456789abcdef"
@@ -80,3 +82,13 @@ async def test_a_visitor_may_keep_their_texts_out_of_the_log(site: Site) -> None
     row = (await site.get("/api/me/export"))["generations"][0]
     assert (row["prompt"], row["completion"]) == (None, None)
     assert row["completion_tokens"] > 0
+
+
+async def test_no_text_is_kept_while_nobody_can_say_whether_the_visitor_wants_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.store.settings, "resolve", AsyncMock(side_effect=StoreError("the database is away")))
+    async with site.connect() as desk:
+        await desk.write(prompt="Between us", seed=1)
+    row = (await site.get("/api/me/export"))["generations"][0]
+    assert (row["prompt"], row["completion"]) == (None, None)

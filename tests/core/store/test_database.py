@@ -1,6 +1,7 @@
 """The database's address and limits: where they come from, and what is made of them."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+import migrations
 from core.config import Config
 from core.errors import StoreError
 from core.store import Database, DatabaseSettings, LogSettings, Store
@@ -58,6 +60,17 @@ async def test_a_second_look_at_a_file_leaves_its_commits_safe_from_other_proces
         async with database.write() as session:
             await session.execute(sa.text("INSERT INTO words VALUES ('once')"))
         assert await asyncio.to_thread(count_elsewhere) == b"1\n"
+
+
+async def test_room_that_cannot_be_reclaimed_is_told_like_any_other_error(tmp_path: Path) -> None:
+    settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3", statement_timeout_s=0.1)
+    await migrations.upgrade(settings)
+    other = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with Database(settings) as database:
+        with pytest.raises(StoreError, match=r"cannot use the database .* locked"):
+            await database.reclaim()
+    other.close()
 
 
 async def test_a_write_cancelled_at_any_moment_leaves_a_connection_to_go_on_with(

@@ -70,8 +70,7 @@ async def test_an_empty_secret_file_is_refused(database_settings: DatabaseSettin
 async def test_the_documented_way_to_go_on_without_a_lost_secret_works(store: Store, monkeypatch) -> None:
     """docs/privacy.md gives the SQL."""
     await store.log.finish(generation("a"))
-    story = await store.stories.create(source="web", user_key="u")
-    await store.stories.add_node(story.id, kind="prompt", text="Once")
+    await store.stories.save("s", source="web", user_key="u", nodes=[{"id": "1", "kind": "prompt", "text": "Once"}])
     monkeypatch.setenv(VARIABLE, "a secret of tests")
     orders = re.findall(r"```sql\n(.*?)```", PRIVACY.read_text(encoding="utf-8"), re.DOTALL)[0]
     async with store.database.write() as session:
@@ -79,4 +78,4 @@ async def test_the_documented_way_to_go_on_without_a_lost_secret_works(store: St
             await session.execute(sa.text(order.rstrip(";")))
     await OpaqueKeys.load(store.database)
     assert await store.log.rows() == []
-    assert await store.stories.nodes(story.id) == []
+    assert await store.stories.nodes("s") == []

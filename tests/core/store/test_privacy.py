@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,22 @@ HOUR = timedelta(hours=1)
 
 async def tell_a_story(store: Store, user_key: str, secret: str, source: str = "web") -> None:
     await store.log.finish(generation(f"of {user_key}", user_key=user_key, prompt=f"prompt {secret}"))
-    story = await store.stories.create(source=source, user_key=user_key, title=f"title {secret}")
-    node = await store.stories.add_node(story.id, kind="prompt", text=f"text {secret}")
-    await store.stories.share(story.id, node.id, lasts=HOUR)
+    node, story_id = {"id": "1", "kind": "prompt", "text": f"text {secret}"}, secrets.token_hex(16)
+    await store.stories.save(story_id, source=source, user_key=user_key, title=f"title {secret}", nodes=[node])
+    await store.stories.share(story_id, "1", lasts=HOUR)
     await store.settings.set("user", user_key, temperature=0.5)
+
+
+async def test_a_batch_of_the_log_that_is_under_way_does_not_outlive_a_deletion(store: Store) -> None:
+    """It has looked for people who want to be forgotten, then they want to be, then it writes."""
+    late = {column.key: getattr(generation("late"), column.key) for column in sa.inspect(Generation).columns}
+    async with store.database.write() as session:
+        assert not (await session.scalars(sa.select(Forgotten))).all()
+        deleting = asyncio.create_task(store.privacy.delete("u"))
+        await asyncio.sleep(0.3)
+        await store.database.upsert(session, Generation, [late])
+    await deleting
+    assert (await store.privacy.export("u"))["generations"] == []
 
 
 async def test_everything_of_a_user_is_exported_and_nothing_of_others(store: Store) -> None:

@@ -1,126 +1,96 @@
 """A story is a tree in which nothing is overwritten, and a share shows one node of it for a while."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from core.errors import InputError
 from core.store import Store
+from core.tables import Story
 
 HOUR = timedelta(hours=1)
 
 
-async def test_the_text_at_a_node_is_the_last_whole_text_and_what_was_added_since(store: Store) -> None:
-    story = await store.stories.create(source="web", user_key="u")
-    prompt = await store.stories.add_node(story.id, kind="prompt", text="Once ")
-    upon = await store.stories.add_node(story.id, kind="continuation", text="upon ", parent_id=prompt.id)
-    time = await store.stories.add_node(story.id, kind="continuation", text="a time", parent_id=upon.id)
-    edit = await store.stories.add_node(story.id, kind="edit", text="Twice upon ", parent_id=upon.id)
-    tide = await store.stories.add_node(story.id, kind="continuation", text="a tide", parent_id=edit.id)
-    assert await store.stories.text_at(story.id, time.id) == "Once upon a time"
-    assert await store.stories.text_at(story.id, tide.id) == "Twice upon a tide"
-
-
-async def test_a_new_node_becomes_the_current_one(store: Store) -> None:
-    story = await store.stories.create(source="web", user_key="u", title="A tale")
-    node = await store.stories.add_node(story.id, kind="prompt", text="Once", node_id="first", sampling={"seed": 7})
-    seen = await store.stories.get(story.id)
-    assert seen is not None
-    assert (seen.title, seen.current_node_id) == ("A tale", "first")
-    assert node.sampling == {"seed": 7}
-
-
-async def test_adding_a_node_again_overwrites_it(store: Store) -> None:
-    story = await store.stories.create(source="web", user_key="u")
-    for text in ("Once", "Once upon"):
-        await store.stories.add_node(story.id, kind="prompt", text=text, node_id="n")
-    assert [node.text for node in await store.stories.nodes(story.id)] == ["Once upon"]
-
-
-async def test_a_node_needs_its_story_and_its_parent(store: Store) -> None:
-    story = await store.stories.create(source="web", user_key="u")
-    with pytest.raises(InputError, match="there is no story 'nowhere'"):
-        await store.stories.add_node("nowhere", kind="prompt", text="")
-    with pytest.raises(InputError, match="there is no node 'nobody' in story"):
-        await store.stories.add_node(story.id, kind="continuation", text="", parent_id="nobody")
-    with pytest.raises(InputError, match="a continuation needs a parent node"):
-        await store.stories.add_node(story.id, kind="continuation", text="")
-
-
-async def test_a_parent_must_stand_in_the_same_story(store: Store) -> None:
-    mine = await store.stories.create(source="web", user_key="u")
-    theirs = await store.stories.create(source="web", user_key="v")
-    node = await store.stories.add_node(theirs.id, kind="prompt", text="secret")
-    with pytest.raises(InputError, match="there is no node"):
-        await store.stories.add_node(mine.id, kind="continuation", text="", parent_id=node.id)
-
-
 async def test_a_story_runs_until_its_current_node_has_ended(store: Store) -> None:
-    story = await store.stories.create(source="discord", user_key="u")
-    await store.stories.create(source="discord", user_key="u", title="not begun")
-    prompt = await store.stories.add_node(story.id, kind="prompt", text="Once ")
-    node = await store.stories.add_node(
-        story.id, kind="continuation", text="upon ", parent_id=prompt.id, reason="running"
-    )
-    assert await store.stories.running("discord") == [story.id]
-    assert await store.stories.running("web") == []
-    ended = {"id": node.id, "parent_id": prompt.id, "kind": "continuation", "text": "upon ", "reason": "interrupted"}
-    await store.stories.save(story.id, source="discord", user_key="u", nodes=[ended])
+    await keep(store, "s", _prompt("1", "Once "), _more("2", "1", "upon ", reason="running"), current_node_id="2")
+    await keep(store, "not begun")
+    assert await store.stories.running("web") == ["s"]
     assert await store.stories.running("discord") == []
+    await keep(store, "s", _more("2", "1", "upon ", reason="interrupted"))
+    assert await store.stories.running("web") == []
+
+
+async def test_the_current_node_must_be_one_of_the_story(store: Store) -> None:
+    with pytest.raises(InputError, match="current_node_id must be a node of the story, got 'nobody'"):
+        await keep(store, "s", _prompt("1", "Once"), current_node_id="nobody")
+    assert await store.stories.get("s") is None
+
+
+async def test_a_story_that_is_not_there_cannot_be_changed(store: Store) -> None:
+    with pytest.raises(InputError, match="there is no story 'nowhere'"):
+        await store.stories.update("nowhere", title="Lost")
+
+
+async def test_nodes_come_in_the_order_of_the_tree_where_the_clock_went_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep(store, "s", _prompt("1", "Once"))
+    earlier = datetime.now(UTC) - HOUR
+    monkeypatch.setattr("core.store.stories.datetime", Mock(now=Mock(return_value=earlier)))
+    await keep(store, "s", _more("2", "1", " upon"), _more("3", "2", " a"))
+    assert [node.id for node in await store.stories.nodes("s")] == ["1", "2", "3"]
 
 
 async def test_a_users_stories_come_last_touched_first(store: Store) -> None:
-    first = await store.stories.create(source="web", user_key="u", title="first")
-    await store.stories.create(source="web", user_key="u", title="second")
-    await store.stories.create(source="web", user_key="another")
-    await store.stories.update(first.id, title="first, touched", details={"message": 1})
+    await keep(store, "1", title="first")
+    await keep(store, "2", title="second")
+    await keep(store, "3", user_key="another")
+    await store.stories.update("1", title="first, touched", details={"message": 1})
     stories = await store.stories.of_user("u")
     assert [story.title for story in stories] == ["first, touched", "second"]
     assert stories[0].details == {"message": 1}
 
 
 async def test_a_share_shows_its_node_until_it_is_withdrawn(store: Store) -> None:
-    story = await store.stories.create(source="web", user_key="u")
-    node = await store.stories.add_node(story.id, kind="prompt", text="Once")
-    share = await store.stories.share(story.id, node.id, lasts=HOUR)
+    await keep(store, "s", _prompt("1", "Once"))
+    share = await store.stories.share("s", "1", lasts=HOUR)
     assert len(share.id) == 32
     shown = await store.stories.shared(share.id)
     assert shown is not None
-    assert shown[2] == "Once"
-    assert [open_share.id for open_share in await store.stories.shares(story.id)] == [share.id]
+    assert (shown[0].id, shown[1].text) == (share.id, "Once")
+    assert [open_share.id for open_share in await store.stories.shares("s")] == [share.id]
     assert await store.stories.withdraw(share.id)
     assert await store.stories.shared(share.id) is None
     assert not await store.stories.withdraw(share.id)
 
 
 async def test_a_share_that_expired_or_never_was_shows_nothing(store: Store) -> None:
-    story = await store.stories.create(source="web", user_key="u")
-    node = await store.stories.add_node(story.id, kind="prompt", text="Once")
-    expired = await store.stories.share(story.id, node.id, lasts=-HOUR)
+    await keep(store, "s", _prompt("1", "Once"))
+    expired = await store.stories.share("s", "1", lasts=-HOUR)
     assert await store.stories.shared(expired.id) is None
     assert await store.stories.shared("guessed") is None
+    with pytest.raises(InputError, match="there is no node 'nobody' in story 's'"):
+        await store.stories.share("s", "nobody", lasts=HOUR)
 
 
 async def test_deleting_a_story_deletes_its_nodes_and_shares(store: Store) -> None:
-    story = await store.stories.create(source="web", user_key="u")
-    node = await store.stories.add_node(story.id, kind="prompt", text="Once")
-    await store.stories.add_node(story.id, kind="continuation", text=" upon", parent_id=node.id)
-    share = await store.stories.share(story.id, node.id, lasts=HOUR)
-    assert await store.stories.delete(story.id)
-    assert not await store.stories.delete(story.id)
-    assert await store.stories.nodes(story.id) == []
+    await keep(store, "s", _prompt("1", "Once"), _more("2", "1", " upon"))
+    share = await store.stories.share("s", "1", lasts=HOUR)
+    assert await store.stories.delete("s")
+    assert not await store.stories.delete("s")
+    assert await store.stories.nodes("s") == []
     assert await store.stories.shared(share.id) is None
 
 
 async def test_a_story_saved_again_gains_nodes_and_loses_none(store: Store) -> None:
-    await store.stories.save("a" * 16, source="web", user_key="u", title="One", nodes=[_prompt("1", "Once")])
-    more = [_prompt("1", "Once!"), {"id": "2", "parent_id": "1", "kind": "continuation", "text": " more"}]
-    story = await store.stories.save("a" * 16, source="web", user_key="u", current_node_id="2", nodes=more)
-    await store.stories.save("a" * 16, source="web", user_key="u", nodes=[_prompt("3", "Twice")])
+    await keep(store, "s", _prompt("1", "Once"), title="One")
+    await keep(store, "s", _prompt("1", "Once!"), _more("2", "1", " more"), current_node_id="2")
+    story = await keep(store, "s", _prompt("3", "Twice"))
     assert (story.title, story.current_node_id) == ("One", "2")
-    assert [node.id for node in await store.stories.nodes("a" * 16)] == ["1", "2", "3"]
-    assert await store.stories.text_at("a" * 16, "2") == "Once! more"
+    nodes = await store.stories.nodes("s")
+    assert [(node.id, node.text) for node in nodes] == [("1", "Once!"), ("2", " more"), ("3", "Twice")]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +107,20 @@ async def test_a_story_saved_again_gains_nodes_and_loses_none(store: Store) -> N
     ],
 )
 async def test_a_tree_that_would_not_be_one_is_refused_whole(store: Store, nodes: list[dict[str, Any]]) -> None:
-    await store.stories.save("a" * 16, source="web", user_key="u", nodes=[_prompt("1", "Once")])
+    await keep(store, "s", _prompt("1", "Once"))
+    await keep(store, "another", _prompt("missing", "Twice"))
     with pytest.raises(InputError, match="node '"):
-        await store.stories.save("a" * 16, source="web", user_key="u", nodes=nodes)
-    assert [node.id for node in await store.stories.nodes("a" * 16)] == ["1"]
+        await keep(store, "s", *nodes)
+    assert [node.id for node in await store.stories.nodes("s")] == ["1"]
+
+
+async def keep(store: Store, id: str, *nodes: dict[str, Any], user_key: str = "u", **changes: Any) -> Story:
+    return await store.stories.save(id, source="web", user_key=user_key, nodes=nodes, **changes)
 
 
 def _prompt(id: str, text: str) -> dict[str, Any]:
     return {"id": id, "kind": "prompt", "text": text}
+
+
+def _more(id: str, parent_id: str, text: str, **facts: Any) -> dict[str, Any]:
+    return {"id": id, "parent_id": parent_id, "kind": "continuation", "text": text, **facts}
