@@ -9,6 +9,9 @@ export const ROOT = "root";
 /** Typing that goes on after a shorter pause than this belongs to the same step of undo. */
 const PAUSE_MS = 1200;
 
+/** Of a path that is walked, the texts of the last `STEPS` nodes are remembered, and every so many before them. */
+const STEPS = 64;
+
 /**
  * @typedef {object} Node
  * @property {string} id
@@ -50,6 +53,7 @@ export class Story {
     this.dirty = new Set();
     /** the edit that typing may still extend */
     this.open = null;
+    /** pieces by node, the last remembered last @type {Map<string, Piece[]>} */
     this.documents = new Map();
     this.#put({ id: ROOT, parent: null, kind: "root", at: 0, removed: 0, inserted: "", time: 0 });
     this.adopt(nodes);
@@ -88,9 +92,9 @@ export class Story {
       node = this.node(node.parent);
     }
     let pieces = this.documents.get(node.id) ?? [];
-    for (const next of unknown.reverse()) {
+    for (const [index, next] of unknown.reverse().entries()) {
       pieces = splice(pieces, next.at, next.removed, { node: next.id, from: 0, to: next.inserted.length });
-      this.documents.set(next.id, pieces);
+      if (index % STEPS === 0 || unknown.length - index <= STEPS) this.#remember(next.id, pieces);
     }
     return pieces;
   }
@@ -291,6 +295,11 @@ export class Story {
     this.documents.delete(node.id);
   }
 
+  #remember(id, pieces) {
+    this.documents.set(id, pieces);
+    if (this.documents.size > 2 * STEPS) this.documents.delete(this.documents.keys().next().value);
+  }
+
   #changed(id) {
     this.dirty.add(id);
     const stale = [id];
@@ -341,11 +350,13 @@ export function splice(pieces, at, removed, piece) {
   let start = 0;
   for (const one of pieces) {
     const end = start + one.to - one.from;
-    if (start < at) before.push({ ...one, to: Math.min(one.to, one.from + at - start) });
-    if (end > at + removed) after.push({ ...one, from: Math.max(one.from, one.from + at + removed - start) });
+    if (end <= at) before.push(one);
+    else if (start < at) before.push({ ...one, to: one.from + at - start });
+    if (start >= at + removed) after.push(one);
+    else if (end > at + removed) after.push({ ...one, from: one.from + at + removed - start });
     start = end;
   }
-  return piece.to > piece.from ? [...before, piece, ...after] : [...before, ...after];
+  return before.concat(piece.to > piece.from ? piece : [], after);
 }
 
 /** @returns {Change} the smallest single change that turns one text into the other */
