@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp.web import Request, Response, RouteDef, delete, get, put
@@ -70,7 +71,11 @@ class SettingsView(BaseModel):
 class Account:
     """The routes /api/settings and /api/me."""
 
-    def __init__(self, store: Store, generations: Generations, settings: WebSettings) -> None:
+    def __init__(
+        self, store: Store, generations: Generations, settings: WebSettings, hang_up: Callable[[str], None]
+    ) -> None:
+        """`hang_up` closes the sockets of the visitor with this user key."""
+        self._hang_up = hang_up
         self._store = store
         self._generations = generations
         self._settings = settings
@@ -139,6 +144,7 @@ class Account:
     async def forget(self, request: Request) -> Response:
         """Delete everything kept about the visitor; the next visit begins as a stranger's."""
         await self._store.privacy.delete(user_of(request))
+        self._hang_up(user_of(request))  # what they ask next would be kept under the deleted key
         response = Response(status=204)
         response.del_cookie(COOKIE, path="/")
         return response

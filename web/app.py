@@ -66,7 +66,7 @@ class Web:
             metrics=self.metrics,
         )
         self._kept = KeptStreams(settings.resume_s)
-        self._sockets: set[Socket] = set()
+        self._sockets: dict[Socket, str | None] = {}  # with the visitor's user key
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._store = store
         self._visitors = Visitors(settings, store)
@@ -97,7 +97,7 @@ class Web:
             *self.health.routes(),
             *OpenAI(self.generations, self.settings).routes(),
             *OpenApi().routes(),
-            *Account(self._store, self.generations, self.settings).routes(),
+            *Account(self._store, self.generations, self.settings, self._hang_up).routes(),
             *Stories(self._store, timeout_s=timeout_s).routes(),
             *Checkpoints(self.generations, timeout_s=timeout_s).routes(),
             *Reports(self.settings.reports).routes(),
@@ -138,13 +138,19 @@ class Web:
         if self.health.is_draining:  # the connection was accepted before the listening socket was closed
             socket.close_when_done()
         with self.limits.socket(visitor.client):
-            self._sockets.add(socket)
+            self._sockets[socket] = visitor.user_key
             self.metrics.sockets_open.inc()
             try:
                 return await socket.run(request)
             finally:
-                self._sockets.discard(socket)
+                del self._sockets[socket]
                 self.metrics.sockets_open.dec()
+
+    def _hang_up(self, user_key: str) -> None:
+        """Close a visitor's sockets as their streams end; a client that dials again is whoever its cookie says."""
+        for socket, whose in self._sockets.items():
+            if whose == user_key:
+                socket.close_when_done()
 
     def drain(self) -> None:
         """Welcome no new work; a socket closes when its streams have ended, so that its client dials a successor."""

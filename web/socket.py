@@ -76,7 +76,7 @@ class Socket:
         return self._ws
 
     def close_when_done(self) -> None:
-        """Say goodbye as soon as no stream is open; for a server that shuts down."""
+        """Say goodbye as soon as no stream is open; what is asked meanwhile is left to the next socket."""
         self._is_closing = True
         self._news.set()
 
@@ -188,7 +188,7 @@ class Socket:
                         await self._ws.send_str(frame)
                 if self._is_closing and not self._listening:
                     self._says_goodbye = True  # this wakes the receiving side, which then must wait for us
-                    await self._ws.close(code=WSCloseCode.GOING_AWAY, message=b"the server is shutting down")
+                    await self._ws.close(code=WSCloseCode.GOING_AWAY, message=b"dial again")
                     return
                 await asyncio.sleep(max(_FRAME_S, self._sockets_open() / _FRAMES_PER_S))
         except TimeoutError:

@@ -4,6 +4,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from aiohttp import WSCloseCode
 
 from core.errors import StoreError
 from tests.web.conftest import Site, new_client
@@ -73,6 +74,27 @@ async def test_export_holds_everything_and_deletion_leaves_nothing(site: Site) -
     await site.call("DELETE", "/api/me", 204)
     after = await site.get("/api/me/export")
     assert not any(after[name] for name in ("generations", "stories", "nodes", "settings"))
+
+
+async def test_what_is_written_after_a_deletion_on_sockets_from_before_it_is_the_new_visitors(site: Site) -> None:
+    async with (
+        site.connect() as desk,
+        site.connect() as other_tab,
+        new_client() as stranger,
+        stranger.ws_connect(f"{site.url}/ws") as strangers,
+    ):
+        await desk.send("start", id="a", prompt="Before", max_tokens=30, pace=40)
+        await desk.receive()
+        await site.call("DELETE", "/api/me", 204)
+        assert (await desk.until_end("a"))[-1]["type"] == "done"
+        for tab in (desk, other_tab):
+            assert (await tab.socket.receive(timeout=60)).data == WSCloseCode.GOING_AWAY
+        await strangers.send_json({"type": "sing"})
+        assert (await strangers.receive_json(timeout=60))["type"] == "error"
+    async with site.connect() as desk:
+        await desk.write(prompt="Afterwards", seed=1)
+    rows = (await site.get("/api/me/export"))["generations"]
+    assert [row["prompt"] for row in rows] == ["Afterwards"]
 
 
 async def test_a_visitor_may_keep_their_texts_out_of_the_log(site: Site) -> None:
