@@ -161,9 +161,11 @@ class Socket:
         self._news.set()
 
     def _forget(self, listening: "_Listening") -> None:
-        """Another socket has taken the stream over."""
+        """Let a stream go that another listener has taken over."""
         if self._listening.get(listening.id) is listening:
             del self._listening[listening.id]
+            taken = RefusedError("taken_over", "this stream has been resumed elsewhere, and goes on there")
+            self._reply(_as_message(taken, listening.id))
 
     def _leave(self, stream: Stream) -> None:
         if stream.resumable:

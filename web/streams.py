@@ -180,7 +180,7 @@ class KeptStreams:
 
     def release(self, stream: Stream) -> None:
         """Let a stream go after a while, unless somebody asks for it."""
-        stream.on_news = _nobody
+        stream.on_news = stream.on_taken = _nobody
         if stream.key in self._streams:
             if timer := self._timers.pop(stream.key, None):
                 timer.cancel()

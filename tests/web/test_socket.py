@@ -349,6 +349,7 @@ async def test_the_newest_listener_has_the_stream(site: Site) -> None:
         await new.send("resume", id="b", stream=stream, received=0)
         written = Written(await new.until_end("b"))
         assert written.end["type"] == "done"
+        assert (await old.until_end("a"))[-1]["code"] == "taken_over"
         await old.send("stop", id="a")  # no longer its to stop
         again = await old.write("a", prompt="Once", max_tokens=40, seed=2)
     assert again.text == written.text

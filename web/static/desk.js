@@ -151,19 +151,22 @@ export class Desk {
   /** Write on from the end, or from `at` on in place of what stands there, beginning with the word `given`. */
   generate(at, given) {
     if (this.live) return;
+    this.#standApart();
+    const before = this.story.current;
     const node = this.story.continueAt(at, given, this.#made());
     if (node.removed || node.given) this.#showText();
-    this.#write(node);
+    this.#write(node, { before });
   }
 
   /** Write the last continuation again, with a seed of its own. */
   retry() {
     this.#leave();
     const { sampling: { seed, ...sampling }, checkpoint } = this.#made();
+    const before = this.story.current;
     const node = this.story.retry({ sampling, checkpoint });
     if (!node) return;
     this.#showText();
-    this.#write(node);
+    this.#write(node, { before });
   }
 
   /** Another word in the place of one of the model's; the text as it was stays on its own branch. */
@@ -191,9 +194,10 @@ export class Desk {
   /** Lift the pen and turn elsewhere; what is still on the way was never seen and is let go. */
   #leave() {
     if (!this.live) return;
-    const { handle } = this.live;
+    const { handle, node } = this.live;
     this.#flush();
     this.live = null;
+    this.story.describe(node, { reason: "cancelled", stream: undefined });
     handle.stop();
     this.#lift();
   }
@@ -217,13 +221,20 @@ export class Desk {
     this.#showText();
   }
 
+  /** Another tab may still write the continuation that stands here: what is built on it would move as it grows. */
+  #standApart() {
+    const { id, made } = this.story.node();
+    if (made && !made.reason && id !== this.live?.node) this.story.copy();
+  }
+
   #made() {
     const { pace, ...sampling } = this.settings.request();
     return { sampling, checkpoint: this.meta.checkpoint };
   }
 
-  #write(node, earlier) {
-    const live = { node: node.id, story: this.story, text: "", tokens: [], count: 0, began: performance.now(), follows: true };
+  /** @param {{before?: string, stream?: string, received?: number}} from  what stood there, or how far the stream has come */
+  #write(node, { before, ...earlier }) {
+    const live = { node: node.id, before, story: this.story, text: "", tokens: [], count: 0, began: performance.now(), follows: true };
     this.live = live;
     const whole = this.story.prompt(node.id);
     const prompt = fitting(whole, this.settings.limits.max_prompt_bytes);
@@ -327,6 +338,10 @@ export class Desk {
 
   #failed(live, { message, code }) {
     const isHere = this.live === live;
+    if (code === "taken_over") {
+      if (isHere) this.#handOver();
+      return;
+    }
     if (isHere) this.#flush();
     live.story.describe(live.node, { reason: "error", stream: undefined });
     if (isHere) {
@@ -340,10 +355,19 @@ export class Desk {
     this.#saveSoon();
   }
 
+  /** Another tab goes on with the stream, from what this one has saved, and saves what comes. */
+  #handOver() {
+    this.story.dirty.delete(this.live.node);
+    this.live = null;
+    this.#lift();
+    this.#progress("");
+  }
+
   /** A continuation of which nothing came is no step to stand on. */
-  #dropUnwritten({ node }) {
+  #dropUnwritten({ node, before }) {
     if (this.story.current !== node || this.story.node(node).inserted) return;
-    this.story.undo();
+    if (before) this.story.go(before);
+    else this.story.undo();
     this.#showText(); // what it was to stand in place of
   }
 
@@ -370,6 +394,7 @@ export class Desk {
   #edited(change, { first, last }) {
     const seam = this.live ? this.story.seam(this.live.node) : null;
     const cutsPen = seam !== null && change.at < seam && seam <= change.at + change.removed;
+    this.#standApart();
     this.story.edit(change);
     if (cutsPen) this.#leave();
     this.inks.copied = this.inks.copied.map(([a, b]) => moved(change, a, b)).filter(([a, b]) => a < b);

@@ -159,6 +159,12 @@ export class Story {
     return this.#continuation({ parent: this.current, at: start, removed: this.length() - start }, given, made);
   }
 
+  /** Stand on a copy of the continuation that stands here, as it is now; the other may still grow. */
+  copy() {
+    const { id, made, ...fields } = structuredClone(this.node());
+    this.#add({ ...fields, made: { ...made, stream: undefined, reason: "interrupted" }, time: Date.now() });
+  }
+
   /** @returns {?Node} the continuation whose words are the last ones of the text */
   retryable() {
     if (this.node().kind === "continuation") return this.node();
@@ -208,6 +214,7 @@ export class Story {
   describe(id, facts) {
     const node = this.node(id);
     node.made = { ...node.made, ...facts };
+    node.time = Date.now(); // as in `grow`
     this.dirty.add(id);
   }
 

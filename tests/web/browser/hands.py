@@ -52,6 +52,15 @@ async def finished(page: Page) -> None:
     await page.wait_for_function(lifted, timeout=60_000)
 
 
+async def slowly(page: Page, max_tokens: int = 400) -> None:
+    """Let the model write at a reader's pace, and long enough to be interrupted."""
+    await page.evaluate(
+        "(max_tokens) => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens}))",
+        max_tokens,
+    )
+    await reload(page)
+
+
 async def text_of(page: Page) -> str:
     """The story exactly as it stands on the page."""
     return await page.evaluate(

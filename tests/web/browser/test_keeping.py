@@ -1,13 +1,14 @@
 """Nothing that was written is lost: reload, two tabs, older records, the shelf, files."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from tests.web.browser.conftest import open_desk, watch
-from tests.web.browser.hands import enter, finished, generate, reload, saved, started, text_of, write
+from tests.web.browser.hands import enter, finished, generate, reload, saved, slowly, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -96,6 +97,50 @@ async def test_what_the_model_writes_in_one_tab_can_be_read_in_another(
     async with asyncio.timeout(20):
         while await text_of(other) != await text_of(desk):
             await other.locator("#map button").last.click()
+
+
+async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typed(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await slowly(desk)
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 8)
+    other = await another_tab(desk, context, complaints)
+    await started(other, len(BEGINNING))
+    await write(other, " MINE")
+    text = await text_of(other)
+    assert text.endswith(" MINE")
+    await started(desk, len(text) + 20)
+    await desk.keyboard.press("Escape")
+    await finished(desk)
+    whole = await text_of(desk)
+    await saved(desk)
+    await reload(other)
+    assert await text_of(other) == text
+    await reload(desk)
+    assert await text_of(desk) == whole
+
+
+async def test_a_copy_of_the_tab_takes_the_pen_and_the_first_tab_reads_on(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await slowly(desk)
+    await write(desk, BEGINNING)
+    await desk.keyboard.press("Control+Enter")
+    await started(desk, len(BEGINNING) + 8)
+    kept = json.dumps(await desk.evaluate("() => ({ ...sessionStorage })"))
+    copy = await context.new_page()
+    watch(copy, complaints)
+    await copy.add_init_script(f"Object.assign(sessionStorage, {kept})")
+    await open_desk(copy)
+    await finished(desk)
+    await expect(desk.get_by_role("alert")).to_be_hidden()
+    await expect(copy.locator("#stop")).to_be_visible()
+    await started(copy, len(await text_of(desk)) + 20)
+    await copy.get_by_role("button", name="Stop").click()
+    await finished(copy)
+    await expect(desk.locator("#page")).to_have_text(await text_of(copy))
 
 
 async def test_a_story_deleted_in_another_tab_is_kept_whole_by_the_one_that_goes_on_writing(

@@ -14,6 +14,7 @@ from tests.web.browser.hands import (
     model_words,
     reload,
     saved,
+    slowly,
     started,
     text_of,
     write,
@@ -136,6 +137,20 @@ async def test_a_retry_has_a_seed_of_its_own_even_where_one_is_set(desk: Page) -
     seeds = [message["seed"] for message in wire.heard if message["type"] == "accepted"]
     assert seeds[0] == 5 != seeds[1]
     await expect(desk.locator("#seed")).to_have_text(f"seed {seeds[1]}")
+
+
+async def test_a_retry_that_is_refused_leaves_what_stood_there(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    text = await text_of(desk)
+    await saved(desk)
+    await desk.evaluate("() => localStorage.setItem('fablewright.settings', JSON.stringify({stop: ['x'.repeat(300)]}))")
+    await reload(desk)
+    await desk.get_by_role("button", name="Retry").click()
+    await expect(desk.get_by_role("alert")).to_contain_text("1 to 200 characters")
+    assert await text_of(desk) == text
+    await desk.get_by_role("button", name="Undo").click()
+    assert await text_of(desk) == BEGINNING
 
 
 async def test_the_map_leads_to_every_branch(desk: Page) -> None:
@@ -322,12 +337,3 @@ async def test_the_pace_of_the_words_can_be_watched(desk: Page) -> None:
     await expect(desk.locator("#status")).to_contain_text(re.compile(r"\d+ tokens/s"))
     await desk.keyboard.press("Escape")
     await finished(desk)
-
-
-async def slowly(page: Page, max_tokens: int = 400) -> None:
-    """Let the model write at a reader's pace, and long enough to be interrupted."""
-    await page.evaluate(
-        "(max_tokens) => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens}))",
-        max_tokens,
-    )
-    await reload(page)
