@@ -231,12 +231,12 @@ export class Story {
     return seam;
   }
 
-  /** @returns {?{node: Node, offset: number, start: number}} whose character stands at `at`, and where its piece starts */
+  /** @returns {?{node: Node, piece: Piece, start: number}} whose character stands at `at`: its piece, and where that starts */
   owner(at) {
     let start = 0;
     for (const piece of this.pieces()) {
       const end = start + piece.to - piece.from;
-      if (at < end) return { node: this.node(piece.node), offset: piece.from + at - start, start: start - piece.from };
+      if (at < end) return { node: this.node(piece.node), piece, start };
       start = end;
     }
     return null;

@@ -31,8 +31,7 @@ export class Why {
     this.at = token.from;
     this.root.replaceChildren(...this.#note(token));
     this.root.hidden = false;
-    const space = token.text.length - token.text.trimStart().length;
-    this.inks.word(token.from + space, token.to);
+    this.inks.word(token.word, token.to);
     this.#place(token);
     return undefined;
   }
@@ -68,18 +67,22 @@ export class Why {
     if (selection && selection.from === selection.to) this.show(hit ?? selection.from);
   }
 
-  /** @returns {?{from: number, to: number, word: string, text: string, logprob: number, choices: [string, number][]}} */
+  /**
+   * @returns {?{from: number, word: number, to: number, text: string, logprob: number, choices: [string, number][]}} a
+   *   token, and where what the writer has left of it stands, and its word after the space
+   */
   #tokenAt(at) {
-    const story = this.story();
-    const owner = story.owner(at);
-    if (owner?.node.kind !== "continuation" || owner.offset < owner.node.given) return null;
-    const { ends, logprobs, choices } = owner.node.tokens;
-    const index = ends.findIndex((end) => end > owner.offset);
+    const { node, piece, start } = this.story().owner(at) ?? {};
+    const offset = piece?.from + at - start;
+    if (node?.kind !== "continuation" || offset < node.given) return null;
+    const { ends, logprobs, choices } = node.tokens;
+    const index = ends.findIndex((end) => end > offset);
     if (index < 0) return null;
-    const start = index ? ends[index - 1] : owner.node.given;
-    const from = owner.start + start;
-    const text = owner.node.inserted.slice(start, ends[index]);
-    return { from, to: owner.start + ends[index], text, logprob: logprobs[index], choices: choices[index] };
+    const begin = index ? ends[index - 1] : node.given;
+    const text = node.inserted.slice(begin, ends[index]);
+    const place = (within) => start + Math.min(Math.max(within, piece.from), piece.to) - piece.from;
+    const word = place(begin + text.length - text.trimStart().length);
+    return { from: place(begin), word, to: place(ends[index]), text, logprob: logprobs[index], choices: choices[index] };
   }
 
   #note({ from, text, logprob, choices }) {

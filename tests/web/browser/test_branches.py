@@ -102,6 +102,21 @@ async def test_choosing_an_alternative_branches_there(desk: Page) -> None:
     assert await text_of(desk) == before
 
 
+async def test_branching_at_what_is_left_of_a_word_cuts_nothing_else(desk: Page) -> None:
+    wire = await told(desk)
+    at, token = next((at, token) for at, token in tokens_of(wire) if len(token["text"]) > 3)
+    before = (await text_of(desk))[:at]
+    await caret_to(desk, at + 2)
+    await desk.keyboard.press("Backspace")
+    await desk.keyboard.press("Backspace")
+    await desk.keyboard.press("Alt+Enter")
+    choice = next(one["text"] for one in token["top"] if one["text"] != token["text"] and one["text"].strip())
+    place = [one["text"] for one in token["top"]].index(choice)
+    await desk.locator("#note li button").nth(place).click()
+    await finished(desk)
+    assert wire.starts()[1]["prompt"] == before + choice
+
+
 async def test_neither_the_end_nor_part_of_a_character_can_be_chosen(desk: Page) -> None:
     """The real server's words, with two alternatives more."""
     more = [{"text": "", "logprob": -8.0}, {"text": "\ufffd", "logprob": -9.0}]
