@@ -10,6 +10,7 @@ import { Inks } from "./inks.js";
 import { drawMap } from "./map.js";
 import { difference, Story } from "./story.js";
 import { newMeta } from "./storage.js";
+import { tab } from "./tab.js";
 import { opening } from "./typeset.js";
 import { Why } from "./why.js";
 
@@ -60,10 +61,10 @@ export class Desk {
     this.meta = meta;
     this.isGone = false;
     this.story = new Story({ nodes, current: meta.current });
-    const place = sessionStorage.getItem(`at.${meta.id}`); // another tab may stand elsewhere in it
+    const place = tab.get(`at.${meta.id}`); // another tab may stand elsewhere in it
     if (this.story.nodes.has(place)) this.story.go(place);
     if (isNew) this.story.soil();
-    sessionStorage.setItem("story", meta.id);
+    tab.set("story", meta.id);
     byId("title").value = meta.title;
     this.editor.setText(this.story.text());
     this.inks.copied = [];
@@ -121,8 +122,9 @@ export class Desk {
       current: this.story.current,
       opening: opening(paragraphs, 16),
       words: this.#words(),
+      nodes: this.story.nodes.size - 1, // without the root
     });
-    sessionStorage.setItem(`at.${this.meta.id}`, this.story.current);
+    tab.set(`at.${this.meta.id}`, this.story.current);
     const { meta, story } = this;
     try {
       await this.shelf.save({ ...meta }, story);
@@ -242,7 +244,7 @@ export class Desk {
     const checkpoint = node.made.checkpoint ?? undefined;
     if (node.made.seed !== undefined) request.seed = node.made.seed;
     live.handle = this.streams.start({ ...request, checkpoint }, this.#handlers(live), earlier);
-    sessionStorage.setItem("live", node.id);
+    tab.set("live", node.id);
     this.#progress(prompt === whole ? "The pen is dipped…" : `Reading the last ${counted(prompt.match(/\S+/g)?.length ?? 0)}…`);
     this.#showState();
     this.editor.revealCaret();
@@ -372,7 +374,7 @@ export class Desk {
   }
 
   #lift() {
-    sessionStorage.removeItem("live");
+    tab.remove("live");
     this.inks.wet(null);
     this.announcer.flush();
     this.#showState();
@@ -382,7 +384,7 @@ export class Desk {
 
   /** Go on with a stream that this tab was receiving when it was reloaded. */
   #pickUp() {
-    const node = this.story.nodes.get(sessionStorage.getItem("live"));
+    const node = this.story.nodes.get(tab.get("live"));
     if (!node || node.made?.reason || node.made?.seed === undefined) return;
     const received = [...node.inserted.slice(node.given)].length;
     this.#write(node, { stream: node.made.stream, received });

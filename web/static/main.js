@@ -6,6 +6,8 @@ import { Panel } from "./panel.js";
 import { Settings } from "./settings.js";
 import { newMeta, Shelf } from "./storage.js";
 import { Streams } from "./stream.js";
+import { Story } from "./story.js";
+import { tab } from "./tab.js";
 
 const BEGINNINGS = [
   "Once upon a time, in a house at the edge of the great wood, there lived a clockmaker who had never seen the sea.",
@@ -78,7 +80,7 @@ function showDesk() {
 
 /** The story this tab had last, or the one touched last, or a new one. */
 async function putOnDesk(desk, shelf) {
-  const known = sessionStorage.getItem("story");
+  const known = tab.get("story");
   const [latest] = await shelf.list();
   const kept = (known && (await shelf.take(known))) || (latest && (await shelf.take(latest.id)));
   await desk.show(kept ?? { meta: newMeta(), nodes: [] });

@@ -14,14 +14,15 @@ const MOST_BYTES = 4 * 2 ** 20;
 export async function showShelf(root, parts) {
   const { shelf, open } = parts;
   document.title = "Stories · Fablewright";
-  const here = (await shelf.list()).filter((meta) => meta.words || meta.title);
-  const known = new Set(here.map((meta) => meta.id));
+  const kept = await shelf.list();
+  const here = kept.filter((meta) => (meta.nodes ?? meta.words) || meta.title);
+  const known = new Set(kept.map((meta) => meta.id));
   const there = await api("GET", "/api/stories").then((answer) => answer.stories).catch(() => []);
   const fresh = () => open({ meta: newMeta(), nodes: [] });
   const file = h("input", { type: "file", accept: ".txt,.md,text/plain,text/markdown", id: "import" });
   file.addEventListener("change", () => file.files[0] && bringIn(file.files[0], parts));
   root.replaceChildren(
-    h("h1", {}, "Stories"),
+    h("h1", { tabindex: -1 }, "Stories"),
     h(
       "div",
       { class: "row" },
@@ -34,6 +35,12 @@ export async function showShelf(root, parts) {
   );
 }
 
+/** Where the button that was pressed may have gone, its focus goes to the heading. */
+async function showAgain(root, parts) {
+  await showShelf(root, parts);
+  root.querySelector("h1").focus();
+}
+
 function item(meta, root, parts) {
   const { shelf, desk, open } = parts;
   const title = meta.title || meta.opening || "Untitled";
@@ -41,11 +48,11 @@ function item(meta, root, parts) {
     if (!confirm(`Delete “${title}” from this browser, with all its branches?`)) return;
     if (meta.id === desk.meta.id) await desk.replace({ meta: newMeta(), nodes: [] }); // first: it could save it again
     await shelf.remove(meta.id);
-    await showShelf(root, parts);
+    await showAgain(root, parts);
   };
   const openIt = async () => {
     const kept = await shelf.take(meta.id);
-    await (kept ? open(kept) : showShelf(root, parts)); // another tab may have deleted it
+    await (kept ? open(kept) : showAgain(root, parts)); // another tab may have deleted it
   };
   return h(
     "li",
@@ -65,7 +72,7 @@ function onServer(stories, root, parts) {
     const remove = async () => {
       if (!confirm(`Delete “${name}” from the server, with all its branches and links? It is nowhere else.`)) return;
       await api("DELETE", `/api/stories/${id}`);
-      await showShelf(root, parts);
+      await showAgain(root, parts);
     };
     return h(
       "li",

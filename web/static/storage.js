@@ -20,6 +20,7 @@ const BLANK = { title: "", opening: "", words: 0, current: "root", checkpoint: n
  * @property {string} title  "" while the first words stand for it
  * @property {string} opening  the first words
  * @property {number} words
+ * @property {number} [nodes]  how many; an older page did not say
  * @property {number} created
  * @property {number} updated
  * @property {string} current
@@ -36,11 +37,11 @@ export class Shelf {
     const shelf = new Shelf();
     try {
       shelf.database = await openDatabase();
+      shelf.channel = new BroadcastChannel(NAME);
+      shelf.channel.onmessage = ({ data: { saved, opened } }) => (saved ? onChange(saved) : onOpen(opened));
     } catch {
       shelf.memory = new Map();
     }
-    shelf.channel = new BroadcastChannel(NAME);
-    shelf.channel.onmessage = ({ data: { saved, opened } }) => (saved ? onChange(saved) : onOpen(opened));
     return shelf;
   }
 
@@ -56,7 +57,7 @@ export class Shelf {
 
   /** Load a story to write in it; from here on other tabs leave the nodes that it has as they are. */
   async take(id) {
-    this.channel.postMessage({ opened: id });
+    this.channel?.postMessage({ opened: id });
     return this.load(id);
   }
 

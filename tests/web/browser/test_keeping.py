@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.web.browser.conftest import open_desk, watch
 from tests.web.browser.hands import enter, finished, generate, reload, saved, slowly, started, text_of, write
@@ -255,6 +255,41 @@ async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
     await desk.get_by_role("link", name="Shelf").click()
     await desk.get_by_role("button", name="Delete The second story.").click()
     await expect(titles).to_have_text(["The first story."])
+
+
+async def test_a_story_whose_page_is_empty_just_now_stays_on_the_shelf(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await desk.get_by_role("button", name="Undo").click()
+    await expect(desk.locator("#page")).to_have_text("")
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.locator(".shelf .title").click()
+    await desk.get_by_role("button", name="Redo").click()
+    assert await text_of(desk) == BEGINNING
+
+
+async def test_where_the_browser_forbids_to_keep_anything_the_desk_is_there_all_the_same(
+    browser: Browser, server: str, complaints: list[str]
+) -> None:
+    page = await browser.new_page(base_url=server)
+    watch(page, complaints)
+    await page.add_init_script(
+        """for (const name of ["sessionStorage", "localStorage", "indexedDB", "BroadcastChannel"]) {
+            const get = () => { throw new DOMException("denied", "SecurityError"); };
+            Object.defineProperty(window, name, { get });
+        }"""
+    )
+    await open_desk(page)
+    await expect(page.get_by_role("alert")).to_contain_text("does not keep stories")
+    await write(page, BEGINNING)
+    await page.keyboard.press("Control+Enter")
+    await started(page, len(BEGINNING))
+    await page.keyboard.press("Escape")
+    await finished(page)
+    text = await text_of(page)
+    await page.get_by_role("link", name="Shelf").click()
+    await page.locator(".shelf .title").click()
+    assert await text_of(page) == text
+    await page.close()
 
 
 async def test_the_shelf_leads_back_to_a_story_that_is_being_written(desk: Page) -> None:
