@@ -142,10 +142,8 @@ export class Desk {
       await this.save();
       return;
     }
-    const kept = (await this.shelf.list()).find(({ id }) => id === meta.id);
-    if (!kept) return;
-    await this.shelf.put({ ...kept, ...facts }, []);
-    this.onSaved?.({ ...kept, ...facts }, story);
+    const kept = await this.shelf.note(meta.id, facts);
+    if (kept && (story || !facts.isOnServer)) this.onSaved?.(kept, story);
   }
 
   // ---- the model's hand

@@ -16,6 +16,7 @@ const BEGINNINGS = [
 ];
 
 const UPLOAD_MS = 4000;
+const MOST_UPLOAD_MS = 600_000;
 
 async function main() {
   const settings = new Settings(() => desk?.restyle());
@@ -29,7 +30,7 @@ async function main() {
   desk = new Desk({ shelf, settings, streams });
   const panel = new Panel({ desk, settings, shelf });
   settings.ask().catch(() => {}); // the server is away: what the page knows will do
-  keepOnServer(desk);
+  keepOnServer(desk, shelf);
   await putOnDesk(desk, shelf);
   offerBeginnings(desk);
   if (!shelf.keeps) desk.notice("This browser does not keep stories; export what you want to have again.");
@@ -71,6 +72,7 @@ async function main() {
   await route();
   addEventListener("unhandledrejection", ({ reason }) => desk.notice(reason.message)); // what a click could not do
   streams.connect();
+  sendUnsent(desk, shelf);
   return undefined;
 }
 
@@ -86,26 +88,49 @@ async function putOnDesk(desk, shelf) {
   await desk.show(kept ?? { meta: newMeta(), nodes: [] });
 }
 
-/** A story that is kept on the server too goes there soon after every save, whichever lies on the desk by then. */
-function keepOnServer(desk) {
+/**
+ * A story that is kept on the server too goes there soon after every save, whichever lies on the desk by then, or at once
+ * when the page is left; what could not be sent is tried again.
+ */
+function keepOnServer(desk, shelf) {
   const due = new Map();
-  const send = async (id) => {
-    const one = due.get(id);
+  const sendSoon = (one, wait = UPLOAD_MS) => {
+    const { id } = one.meta;
+    if (due.has(id)) due.get(id).one = one;
+    else due.set(id, { one, wait, timer: setTimeout(() => send(id), wait) });
+  };
+  const take = (id) => {
+    const taken = due.get(id);
+    clearTimeout(taken?.timer);
     due.delete(id);
-    if (!one?.meta.isOnServer) return;
+    return taken;
+  };
+  const send = async (id) => {
+    const { one, wait } = take(id);
     try {
       const { upload } = await import("./share.js");
+      const kept = (await shelf.list()).find((meta) => meta.id === id);
+      if (!kept?.isOnServer) return;
+      const sentAt = one.meta.updated;
       await upload(one);
+      await shelf.note(id, { sentAt });
     } catch (error) {
-      desk.notice(`The server could not keep the story: ${error.message}`);
+      if (wait === UPLOAD_MS) desk.notice(`The server could not keep the story yet: ${error.message}`);
+      sendSoon(due.get(id)?.one ?? one, Math.min(2 * wait, MOST_UPLOAD_MS));
     }
   };
-  desk.onSaved = (meta, story) => {
-    if (!meta.isOnServer) return void due.delete(meta.id);
-    if (!due.has(meta.id)) setTimeout(() => send(meta.id), UPLOAD_MS);
-    due.set(meta.id, { meta, story });
-    return undefined;
-  };
+  desk.onSaved = (meta, story) => (meta.isOnServer ? sendSoon({ meta, story }) : take(meta.id));
+  document.addEventListener("visibilitychange", () => document.hidden && [...due.keys()].forEach(send));
+}
+
+/** Send what an earlier visit has left unsent. */
+async function sendUnsent(desk, shelf) {
+  for (const { id, isOnServer, updated, sentAt = 0 } of await shelf.list()) {
+    const kept = isOnServer && updated > sentAt && (await shelf.load(id));
+    if (!kept) continue;
+    if (id === desk.meta.id) desk.onSaved(desk.meta, desk.story);
+    else desk.onSaved(kept.meta, new Story({ nodes: kept.nodes, current: kept.meta.current }));
+  }
 }
 
 function offerBeginnings(desk) {

@@ -13,6 +13,7 @@ const BATCH_BYTES = 2_000_000; // the server takes 4 MiB
 /** what the server has of each story: its nodes' stamps, by story and node */
 const sent = new Map();
 let lastTurn = Promise.resolve();
+let lastWish = Promise.resolve();
 
 /**
  * @param {HTMLElement} root
@@ -22,17 +23,13 @@ let lastTurn = Promise.resolve();
 export async function renderSharing(root, desk, one = { meta: desk.meta, story: desk.story }) {
   const { meta } = one;
   const attempt = (act) => async () => {
-    try {
-      await act();
-    } catch (error) {
-      desk.notice(error.message);
-    }
+    await afterOthers(act).catch((error) => desk.notice(error.message));
     await renderSharing(root, desk, one);
   };
   const keep = h("input", { type: "checkbox", id: "on-server", "aria-describedby": "why-on-server" });
   keep.checked = meta.isOnServer;
   keep.addEventListener("change", attempt(() => (keep.checked ? keepOnServer(desk, one) : takeFromServer(desk, [meta], placeOf(meta)))));
-  const share = h("button", { type: "button", class: "link", onclick: attempt(() => makeLink(desk, one)) }, "Make a link to read it");
+  const share = h("button", { type: "button", class: "link", id: "share", onclick: attempt(() => makeLink(desk, one)) }, "Make a link to read it");
   const links = meta.isOnServer ? await listLinks(meta).catch(() => []) : [];
   root.replaceChildren(
     h("h3", {}, "On the server"),
@@ -91,16 +88,26 @@ async function takeFromServer(desk, metas, path) {
   try {
     await inTurn(() => api("DELETE", path));
   } catch (error) {
-    if (error.status === 404) return; // somebody was faster
-    await mark(true);
-    throw error;
+    if (error.status !== 404) { // else somebody was faster
+      await mark(true);
+      throw error;
+    }
   }
+  for (const { id } of metas) sent.delete(id);
 }
 
 /** Have the server delete everything that it keeps about the visitor. */
 export async function forget(desk) {
-  const there = (await desk.shelf.list()).filter((meta) => meta.isOnServer);
-  await takeFromServer(desk, there, "/api/me");
+  await afterOthers(async () => {
+    const there = (await desk.shelf.list()).filter((meta) => meta.isOnServer);
+    await takeFromServer(desk, there, "/api/me");
+  });
+}
+
+/** What the writer wishes is done whole before the next wish is looked at. */
+function afterOthers(act) {
+  lastWish = lastWish.then(act, act);
+  return lastWish;
 }
 
 /** Change what the server keeps, one change after another: nothing that was on its way arrives after its deletion. */
@@ -116,7 +123,8 @@ export function upload({ meta, story }) {
     sent.set(meta.id, known);
     const stamps = new Map([...story.nodes.values()].map((node) => [node.id, stamp(node)]));
     const due = [...story.nodes.values()].filter(({ id }) => known.get(id) !== stamps.get(id));
-    const facts = { title: titleOf({ meta, story }).slice(0, 300), details: { checkpoint: meta.checkpoint, created: meta.created } };
+    const { title, checkpoint, created } = meta;
+    const facts = { title: titleOf({ meta, story }).slice(0, 300), details: { title, checkpoint, created } };
     const last = { ...facts, current_node_id: story.current };
     for (const batch of batches(due)) {
       const isLast = batch.at(-1) === due.at(-1);
@@ -130,7 +138,8 @@ export function upload({ meta, story }) {
 export async function fetchStory(id) {
   const answer = await api("GET", `/api/stories/${id}`);
   const nodes = answer.nodes.filter((node) => node.kind !== "prompt").map(fromServer);
-  const facts = { title: answer.title, checkpoint: answer.details.checkpoint ?? null, isOnServer: true };
+  const { title = answer.title, checkpoint = null, created = Date.now() } = answer.details;
+  const facts = { title, checkpoint, created, isOnServer: true };
   return { meta: newMeta({ id, ...facts, current: answer.current_node_id ?? "root" }), nodes, isNew: true };
 }
 

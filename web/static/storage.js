@@ -26,6 +26,7 @@ const BLANK = { title: "", opening: "", words: 0, current: "root", checkpoint: n
  * @property {string} current
  * @property {?string} checkpoint  null for the server's default
  * @property {boolean} isOnServer
+ * @property {number} [sentAt]  the `updated` of what the server has
  */
 
 export class Shelf {
@@ -102,6 +103,22 @@ export class Shelf {
     transaction.commit(); // a page that is being left would never come to commit it by itself
     await finished(transaction);
     this.channel.postMessage({ saved: meta.id });
+  }
+
+  /** Note facts of a story that is kept here. @returns {Promise<?Meta>} */
+  async note(id, facts) {
+    if (this.memory) {
+      const { meta } = this.memory.get(id) ?? {};
+      return meta ? Object.assign(meta, facts) : null;
+    }
+    const transaction = this.database.transaction("stories", "readwrite");
+    const stories = transaction.objectStore("stories");
+    const meta = await result(stories.get(id));
+    if (!meta) return null;
+    stories.put(Object.assign(meta, facts));
+    await finished(transaction);
+    this.channel.postMessage({ saved: id });
+    return meta;
   }
 
   async remove(id) {

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from playwright.async_api import Browser, Page, Response, Route, expect
+from playwright.async_api import Browser, BrowserContext, Page, Response, Route, expect
 
+from tests.web.browser.conftest import open_desk
 from tests.web.browser.hands import enter, generate, reload, saved, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -122,6 +123,7 @@ async def test_a_story_kept_on_the_server_comes_back_whole(desk: Page) -> None:
     await desk.locator(".shelf .title").first.click()
     await started(desk)
     assert await text_of(desk) == text
+    await expect(desk.locator("#title")).to_have_value("")
     await desk.get_by_role("button", name="Undo").click()
     assert await text_of(desk) == "Once upon a time"
 
@@ -186,6 +188,60 @@ async def test_what_is_taken_from_the_server_does_not_come_back(desk: Page) -> N
         await uploads.let_go()
     await expect(desk.get_by_text("Otherwise it stays")).to_be_visible()
     assert await on_server(desk) == []
+
+
+async def test_a_wish_that_is_taken_back_at_once_is_taken_back_whole(desk: Page) -> None:
+    await write(desk, "A story")
+    uploads = await hold_uploads(desk)
+    await keep_on_server(desk, is_done=False)
+    await uploads.arrived()
+    await desk.get_by_label("Keep it there too").uncheck()
+    async with desk.expect_response(lambda response: response.request.method == "DELETE"):
+        await uploads.let_go()
+    await expect(desk.get_by_text("Otherwise it stays")).to_be_visible()
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.locator(".shelf li")).to_have_count(1)
+    await expect(desk.locator(".shelf li")).not_to_contain_text("also on the server")
+    assert await on_server(desk) == []
+
+
+async def test_what_did_not_go_to_the_server_before_the_page_was_closed_goes_at_the_next_visit(
+    context: BrowserContext,
+) -> None:
+    page = await context.new_page()
+    await open_desk(page)
+    await write(page, "A story")
+    async with page.expect_response(is_upload):
+        await keep_on_server(page)
+    await page.route("**/api/stories/*", lambda route: route.abort())
+    await write(page, " that goes on")
+    await saved(page)
+    await page.close()
+    later = await context.new_page()
+    async with later.expect_response(is_upload):
+        await open_desk(later)
+    assert await on_server(later) == ["A story that goes on"]
+
+
+async def test_a_deletion_that_fails_changes_nothing(context: BrowserContext) -> None:
+    page = await context.new_page()
+    await page.clock.install()
+    await open_desk(page)
+    await write(page, "A story")
+    await keep_on_server(page)
+    await new_story(page)
+    async with page.expect_response(is_upload):
+        await page.clock.fast_forward(5000)
+    await page.route("**/api/me", lambda route: route.abort())
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("button", name="Settings").click()
+    await page.get_by_role("button", name="Delete all of it").click()
+    await expect(page.get_by_text("cannot be reached")).to_be_visible()
+    await page.clock.fast_forward(5000)
+    await page.get_by_role("link", name="Shelf").click()
+    await expect(page.locator(".shelf li", has_text="A story")).to_contain_text("also on the server")
+    await expect(page.get_by_role("alert")).to_be_hidden()
+    assert await on_server(page) == ["A story"]
 
 
 async def test_no_story_goes_back_to_a_server_that_was_told_to_delete_all(desk: Page) -> None:
