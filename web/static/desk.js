@@ -257,7 +257,7 @@ export class Desk {
         this.save(); // at once: from here on a reload finds the stream again
         this.#showSeed();
       },
-      onQueued: ({ position, estimate_s }) => isHere() && this.#progress(queueing(position, estimate_s)),
+      onQueued: ({ position, estimate_s }) => isHere() && this.#tell(queueing(position, estimate_s)),
       onText: (text, tokens) => {
         if (!isHere()) return;
         live.first ??= performance.now();
@@ -501,8 +501,10 @@ export class Desk {
   #showState() {
     const isLive = Boolean(this.live);
     const isBlank = !isLive && this.editor.paragraphs.length === 1 && this.editor.paragraphs[0].text === "";
-    byId("generate").hidden = isLive;
-    byId("stop").hidden = !isLive;
+    const [shown, gone] = isLive ? [byId("stop"), byId("generate")] : [byId("generate"), byId("stop")];
+    shown.hidden = false;
+    if (document.activeElement === gone) shown.focus();
+    gone.hidden = true;
     byId("retry").disabled = !this.story.retryable();
     byId("undo").disabled = !this.story.canUndo();
     byId("redo").disabled = !this.story.canRedo();
@@ -540,6 +542,12 @@ export class Desk {
     byId("progress").textContent = message || counted(this.#words());
   }
 
+  /** Show how it goes, and say it to those who cannot see it. */
+  #tell(message) {
+    if (byId("progress").textContent !== message) this.announcer.say(message);
+    this.#progress(message);
+  }
+
   #words() {
     return this.editor.paragraphs.reduce((sum, { text }) => sum + (text.match(/\S+/g)?.length ?? 0), 0);
   }
@@ -564,7 +572,7 @@ export class Desk {
 
   /** The connection was lost or is back. */
   connected(isOpen) {
-    if (this.live && !isOpen) this.#progress("The connection was lost; dialling again…");
+    if (this.live && !isOpen) this.#tell("The connection was lost; dialling again…");
   }
 
   #showCopiedSoon() {

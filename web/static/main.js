@@ -21,6 +21,10 @@ const MOST_UPLOAD_MS = 600_000;
 async function main() {
   const settings = new Settings(() => desk?.restyle());
   document.documentElement.dataset.theme = settings.values.theme;
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // a hash of its own would turn to the desk
+    byId(byId("other").hidden ? "page" : "other").focus();
+  });
   const shared = /^\/shared\/([^/]+)$/.exec(location.pathname);
   if (shared) return (await import("./shared.js")).showShared(byId("other"), decodeURIComponent(shared[1]));
 
@@ -43,7 +47,7 @@ async function main() {
   async function openStory(story) {
     if (story.meta.id !== desk.meta.id) await desk.show(story); // it may be being written there
     history.pushState(null, "", "/");
-    await route();
+    await turn();
   }
   async function route() {
     const name = location.hash.slice(1) || (location.pathname === "/models" ? "models" : "");
@@ -62,13 +66,18 @@ async function main() {
     await views[view](root);
     scrollTo(0, view ? 0 : scrollY);
   }
+  /** Route anew; where the button that led there has gone with its view, go on from the heading of the new one. */
+  async function turn() {
+    await route();
+    if (document.activeElement === document.body) document.querySelector("main:not([hidden]) h1")?.focus({ preventScroll: true });
+  }
   byId("home").addEventListener("click", (event) => {
     event.preventDefault();
     history.pushState(null, "", "/");
-    route();
+    turn();
   });
   panel.onNew = () => openStory({ meta: newMeta(), nodes: [] });
-  addEventListener("popstate", route); // comes with every change of the hash, too
+  addEventListener("popstate", turn); // comes with every change of the hash, too
   await route();
   addEventListener("unhandledrejection", ({ reason }) => desk.notice(reason.message)); // what a click could not do
   streams.connect();

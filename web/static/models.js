@@ -27,7 +27,7 @@ export function modelSelect(desk) {
 /** @param {HTMLElement} root @param {{desk: import("./desk.js").Desk, settings: object, streams: object}} parts */
 export async function showModels(root, parts) {
   document.title = "Models · Fablewright";
-  const title = h("h1", {}, "Models");
+  const title = h("h1", { tabindex: -1 }, "Models");
   let models;
   try {
     models = await listModels();
@@ -36,7 +36,11 @@ export async function showModels(root, parts) {
     return;
   }
   const cards = h("div", { class: "models" });
-  const draw = () => cards.replaceChildren(...models.map((model) => card(model, parts.desk, draw)));
+  const draw = () => cards.replaceChildren(...models.map((model) => card(model, parts.desk, redraw)));
+  const redraw = () => {
+    draw();
+    cards.querySelector(".chosen").focus();
+  };
   draw();
   const comparison = h("section", { class: "comparison", "aria-label": "Side by side" });
   renderComparison(comparison, models, parts);
@@ -82,7 +86,7 @@ function card(model, desk, redraw) {
     {},
     h("h2", {}, model.name),
     isChosen
-      ? h("p", { class: "chosen" }, "It writes in the story on your desk.")
+      ? h("p", { class: "chosen", tabindex: -1 }, "It writes in the story on your desk.")
       : h("p", {}, h("button", { type: "button", class: "link", onclick: choose, "aria-label": `Let ${model.name} write in this story` }, "Let it write in this story")),
     h("dl", {}, ...facts(model).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     curve,

@@ -3,7 +3,7 @@
  * What the server does not understand of a node (where its change stands, the words' alternatives) travels in `details`.
  */
 
-import { api, day, h } from "./dom.js";
+import { api, byId, day, h } from "./dom.js";
 import { titleOf } from "./export.js";
 import { newMeta } from "./storage.js";
 
@@ -31,6 +31,7 @@ export async function renderSharing(root, desk, one = { meta: desk.meta, story: 
   keep.addEventListener("change", attempt(() => (keep.checked ? keepOnServer(desk, one) : takeFromServer(desk, [meta], placeOf(meta)))));
   const share = h("button", { type: "button", class: "link", id: "share", onclick: attempt(() => makeLink(desk, one)) }, "Make a link to read it");
   const links = meta.isOnServer ? await listLinks(meta).catch(() => []) : [];
+  const focused = root.contains(document.activeElement) ? document.activeElement.id : null;
   root.replaceChildren(
     h("h3", {}, "On the server"),
     h(
@@ -43,6 +44,7 @@ export async function renderSharing(root, desk, one = { meta: desk.meta, story: 
     h("div", { class: "row" }, share),
     h("ul", { class: "links" }, ...links.map((link) => linkItem(link, meta, attempt))),
   );
+  if (focused !== null) (byId(focused) ?? share).focus();
 }
 
 function linkItem(link, meta, attempt) {

@@ -7,7 +7,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.web.browser.conftest import AT_ONCE, open_desk, watch
-from tests.web.browser.hands import caret_to, finished, generate, reload, text_of, write
+from tests.web.browser.hands import caret_to, finished, generate, reload, slowly, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -97,6 +97,55 @@ async def test_a_story_can_be_written_by_keyboard_alone(desk: Page) -> None:
     await desk.keyboard.press("ArrowLeft")
     await desk.keyboard.press("Enter")
     assert await text_of(desk) == first
+
+
+async def test_the_skip_link_leads_into_the_view_that_is_shown(desk: Page) -> None:
+    skip = desk.get_by_role("link", name="To the page")
+    await skip.press("Enter")
+    await expect(desk.locator("#page")).to_be_focused()
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.get_by_role("heading", name="Stories")).to_be_visible()
+    await skip.press("Enter")
+    await expect(desk.locator("#other")).to_be_focused()
+    await expect(desk.get_by_role("heading", name="Stories")).to_be_visible()
+
+
+async def test_focus_stays_near_a_button_that_goes_when_it_is_pressed(desk: Page) -> None:
+    await slowly(desk)
+    await desk.locator("#generate").press("Enter")
+    await expect(desk.locator("#stop")).to_be_focused()
+    await desk.locator("#stop").press("Enter")
+    await expect(desk.locator("#generate")).to_be_focused()
+    await write(desk, "The end")
+    await desk.get_by_role("button", name="Story", exact=True).press("Enter")
+    await desk.get_by_label("Keep it there too").press("Space")
+    await expect(desk.get_by_text("It is there")).to_be_visible()
+    await expect(desk.get_by_label("Keep it there too")).to_be_focused()
+    await desk.get_by_role("button", name="Make a link").press("Enter")
+    await expect(desk.get_by_label("The link")).to_be_visible()
+    await expect(desk.get_by_role("button", name="Make a link")).to_be_focused()
+    await desk.get_by_role("button", name="Withdraw").press("Enter")
+    await expect(desk.get_by_label("The link")).to_have_count(0)
+    await expect(desk.get_by_role("button", name="Make a link")).to_be_focused()
+    await desk.get_by_role("link", name="Shelf").press("Enter")
+    await desk.locator(".shelf .title").press("Enter")
+    await expect(desk.get_by_role("heading", name="The desk")).to_be_focused()
+    await desk.get_by_role("link", name="Models").press("Enter")
+    await desk.get_by_role("button", name="Let younger write").press("Enter")
+    await expect(desk.locator(".models .chosen")).to_be_focused()
+
+
+async def test_the_panels_map_grows_with_the_story(desk: Page) -> None:
+    await write(desk, "Once upon a time")
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    dots = desk.locator("#branches button")
+    await expect(dots).to_have_count(2)
+    await dots.last.focus()
+    await desk.keyboard.press("Control+Enter")
+    await expect(dots).to_have_count(3)
+    await finished(desk)
+    await desk.keyboard.press("ArrowUp")
+    await expect(desk.locator("#branches [aria-label='you: Once upon a time']")).to_be_focused()
 
 
 async def test_a_browser_that_is_too_old_is_told_so(context: BrowserContext) -> None:

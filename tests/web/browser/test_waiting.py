@@ -47,6 +47,7 @@ async def test_the_place_in_the_queue_is_shown_until_it_is_ones_turn(browser: Br
     await started(first, len(BEGINNING))
     await begin(second)
     await expect(second.locator("#progress")).to_contain_text("Next in the queue")
+    await expect(second.locator("#announcer")).to_contain_text("Next in the queue")
     await begin(third)
     await expect(third.locator("#progress")).to_contain_text("In the queue at place 2")
     await first.keyboard.press("Escape")
