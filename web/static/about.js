@@ -2,7 +2,6 @@
 
 import { h } from "./dom.js";
 import { download, toMarkdown, toText } from "./export.js";
-import { drawMap } from "./map.js";
 import { modelSelect } from "./models.js";
 import { renderSharing } from "./share.js";
 
@@ -19,7 +18,6 @@ const KEYS = [
 /** @param {HTMLElement} root @param {{desk: import("./desk.js").Desk, onNew: () => void}} parts */
 export function showStory(root, { desk, onNew }) {
   const text = (label, act) => h("button", { type: "button", class: "link", onclick: act }, label);
-  const branches = h("div", { class: "branches" });
   const sharing = h("div", {});
   root.replaceChildren(
     h("div", { class: "row" }, text("New story", onNew), h("a", { class: "link", href: "#stories" }, "All stories")),
@@ -34,14 +32,10 @@ export function showStory(root, { desk, onNew }) {
     sharing,
     h("h3", {}, "Branches"),
     h("small", {}, "Everything that was ever written here. Choose a dot to go there."),
-    branches,
+    h("div", { id: "branches", class: "branches" }),
     h("h3", {}, "Keys"),
     h("dl", { class: "keys" }, ...KEYS.flatMap(([keys, what]) => [h("dt", {}, keys), h("dd", {}, what)])),
   );
-  const draw = () => drawMap(branches, desk.story, (id) => {
-    desk.go(id);
-    draw();
-  });
-  draw();
+  desk.showMap();
   renderSharing(sharing, desk);
 }

@@ -106,7 +106,7 @@ export class Desk {
     Object.assign(this.meta, { title, checkpoint, isOnServer });
     byId("title").value = title;
     if (this.story.text() !== this.editor.text) this.#showText();
-    this.#showMap();
+    this.showMap();
   }
 
   async save() {
@@ -376,7 +376,7 @@ export class Desk {
     this.inks.wet(null);
     this.announcer.flush();
     this.#showState();
-    this.#showMap();
+    this.showMap();
     this.#showSeed();
   }
 
@@ -478,7 +478,7 @@ export class Desk {
     this.inks.isTinted = this.settings.values.tint;
     this.inks.repaint(this.story);
     this.#showState();
-    this.#showMap();
+    this.showMap();
     this.#showSeed();
     if (!this.live) this.#progress("");
   }
@@ -517,12 +517,15 @@ export class Desk {
     clearTimeout(this.mapping);
     const isSame = this.mapped?.current === this.story.current && this.mapped.size === this.story.nodes.size;
     this.mapped = { current: this.story.current, size: this.story.nodes.size };
-    this.mapping = setTimeout(() => this.#showMap(), isSame ? 600 : 0);
+    this.mapping = setTimeout(() => this.showMap(), isSame ? 600 : 0);
   }
 
-  #showMap() {
+  /** Draw the branches beside the page, and in the panel where it is open. */
+  showMap() {
     byId("map").hidden = this.story.nodes.size < 2;
-    if (!byId("map").hidden) drawMap(byId("map"), this.story, (id) => this.go(id));
+    for (const root of [byId("map"), byId("branches")]) {
+      if (root && !root.hidden) drawMap(root, this.story, (id) => this.go(id));
+    }
   }
 
   #showSeed() {

@@ -20,8 +20,9 @@ export function h(tag, props = {}, ...children) {
 /** @returns {HTMLElement} */
 export const byId = (id) => document.getElementById(id);
 
-/** @returns {string} "3.2 %", "0.04 %", "<0.01 %" */
+/** @returns {string} "3.2 %", "0.04 %", "<0.01 %", "0 %" */
 export function percent(share) {
+  if (share === 0) return "0 %";
   if (share < 0.0001) return "<0.01 %";
   const value = share * 100;
   return `${value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : Math.round(value)} %`;

@@ -64,9 +64,9 @@ function walk(event, story, root) {
   };
   const goal = goals[event.key]?.();
   if (event.key in goals) event.preventDefault();
-  if (!goal) return;
-  event.target.tabIndex = -1;
   const button = root.querySelector(`[data-id="${goal}"]`);
+  if (!button) return; // none there, or not drawn yet
+  event.target.tabIndex = -1;
   button.tabIndex = 0;
   button.focus();
 }
@@ -79,10 +79,9 @@ function layOut(story) {
   while (waiting.length) {
     const id = waiting.pop();
     const { lane, depth } = places.get(id);
-    (story.children.get(id) ?? []).forEach((child, index) => {
-      places.set(child, { lane, depth: depth + 1, isFirst: index === 0 });
-    });
-    waiting.push(...(story.children.get(id) ?? []).toReversed());
+    const children = story.children.get(id) ?? [];
+    for (const child of children) places.set(child, { lane, depth: depth + 1 });
+    waiting.push(...children.toReversed());
   }
   assignLanes("root", story, places, deepest);
   return places;

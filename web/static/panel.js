@@ -36,6 +36,7 @@ export class Panel {
   close(takeFocus = false) {
     if (!this.opener) return;
     byId("panel").hidden = true;
+    byId("panel-body").replaceChildren();
     this.opener.setAttribute("aria-expanded", "false");
     if (takeFocus) this.opener.focus();
     this.opener = null;
