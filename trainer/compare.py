@@ -31,6 +31,7 @@ from core.products import Precision
 from core.requests import SamplingDefaults, sampling_params
 
 from .corpus import read_documents
+from .devices import keep_freed_memory
 from .evaluate import score_texts
 from .floors import measure_floors
 from .memory import Memory
@@ -103,6 +104,7 @@ def compare(args: argparse.Namespace) -> int:
     plan = read_plan(Path(args.plan))
     contenders = [] if args.report_only else _chosen(plan, args.only)
     _refuse_results_of_another(plan)
+    keep_freed_memory()
     plan.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _run_all(plan, contenders)

@@ -22,7 +22,7 @@ from core.errors import CorpusError
 from core.tokenizer import Tokenizer
 
 from .corpus import read_documents
-from .devices import find_device
+from .devices import find_device, keep_freed_memory
 from .loss import cross_entropy
 from .tokens import bounded_exp, count_text, stream_of
 
@@ -71,6 +71,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """Run the command."""
     if (args.cache or args.dynamic) and args.tune_on is None:
         raise CorpusError("--cache and --dynamic need --tune-on with validation text, to choose their settings on")
+    keep_freed_memory()
     checkpoint = load_checkpoint(args.checkpoint)
     model = checkpoint.model.to(find_device(args.device))
     documents = [document for path in args.texts for document in read_documents(Path(path))]
