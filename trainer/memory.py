@@ -47,15 +47,18 @@ class CacheSettings:
 class DynamicSettings:
     """A step of `learning_rate` every `segment` tokens, then `decay` of the way back to the trained weights.
 
-    No weight moves by more than `reach` learning rates at once. Without that bound rows of words which the statistics
-    never met, their mean gradient near nothing, leap at the first meeting: every loss was NaN within 6,000 tokens.
+    Both are a weight's own, by the root mean square of its gradient, in units of the mean over all weights: the step is
+    divided by that and `damping`, the decay multiplied by that and `floor`. For rows of words that the statistics
+    hardly met it is near nothing: without damping noise moves them as far as any other at every step, and without a
+    floor they never come back. No weight moves by more than `reach` learning rates at once.
     """
 
     segment: int = 20
-    learning_rate: float = 1.6e-3
-    decay: float = 2e-3
-    epsilon: float = 2e-5
-    reach: float = 10.0
+    learning_rate: float = 2.4e-3
+    decay: float = 7e-4
+    damping: float = 2.0
+    floor: float = 0.2
+    reach: float = 20.0
 
 
 def token_nats(
@@ -287,8 +290,9 @@ def _learning(
     assert statistics is not None, "dynamic evaluation needs gradient statistics"
     weights = _Weights(model)
     trained = weights.flat.clone()
-    rates = settings.learning_rate / (statistics.rms + settings.epsilon)
-    decay = (settings.decay * statistics.rms / statistics.rms.mean()).clamp_max(1.0)
+    mean = statistics.rms.mean()
+    rates = settings.learning_rate / (statistics.rms + settings.damping * mean)
+    decay = (settings.decay * (statistics.rms / mean + settings.floor)).clamp_max(1.0)
     furthest = settings.reach * settings.learning_rate
 
     def learn(loss: Tensor) -> None:

@@ -74,11 +74,12 @@ def test_the_cache_does_not_depend_on_how_the_text_is_cut(
 def test_dynamic_evaluation_is_the_papers_update(
     tiny: Checkpoint, new_ids: np.ndarray, statistics: GradientStatistics
 ) -> None:
-    settings = DynamicSettings(segment=10, learning_rate=1e-3, decay=0.01, reach=2.0)
+    settings = DynamicSettings(segment=10, learning_rate=1e-3, decay=0.01, damping=0.5, floor=0.3, reach=2.0)
     measured = token_nats(tiny.model, new_ids[:31], dynamic=settings, statistics=statistics)
     model = load_checkpoint(tiny.path).model
     parameters = list(model.parameters())
     trained = [parameter.detach().clone() for parameter in parameters]
+    mean = statistics.rms.mean()
     rms = statistics.rms.split([parameter.numel() for parameter in parameters])
     state, expected = model.init_state(1), []
     for start in (0, 10, 20):
@@ -91,8 +92,8 @@ def test_dynamic_evaluation_is_the_papers_update(
         with torch.no_grad():
             for parameter, start_value, gradient, scale in zip(parameters, trained, gradients, rms, strict=True):
                 scale = scale.view_as(parameter)
-                parameter -= 1e-3 * (gradient / (scale + settings.epsilon)).clamp(-2, 2)
-                parameter += (start_value - parameter) * (0.01 * scale / statistics.rms.mean()).clamp_max(1)
+                parameter -= 1e-3 * (gradient / (scale + 0.5 * mean)).clamp(-2, 2)
+                parameter += (start_value - parameter) * (0.01 * (scale / mean + 0.3)).clamp_max(1)
     np.testing.assert_allclose(measured, expected, rtol=1e-3, atol=1e-4)
 
 
