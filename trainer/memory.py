@@ -55,8 +55,8 @@ class DynamicSettings:
 
     segment: int = 20
     learning_rate: float = 2.4e-3
-    decay: float = 7e-4
-    damping: float = 2.0
+    decay: float = 2e-3
+    damping: float = 4.0
     floor: float = 0.2
     reach: float = 20.0
 
