@@ -180,8 +180,6 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
     model = build_model(architecture, config)
     if start is not None:
         model.load_state_dict(start.model.state_dict())
-        if rank == 0 and (known := read_before(start, data.books)):
-            log.warning("%s has read held-out books, and will look too good on them: %s", start.name, ", ".join(known))
     elif not (args.resume and saved_state(out / "resume")):
         initialise(model, data, args.init)
     model.to(device)
@@ -213,10 +211,14 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         tensorboard=out / "tensorboard" if rank == 0 and args.tensorboard else None,
     )
 
+    before = _facts_before(start, data)
+    if rank == 0 and (known := before.get("read_before")):
+        name = before["start"]["name"]
+        log.warning("%s has read held-out books, and will look too good on them: %s", name, ", ".join(known))
     novelty = NoveltyIndex.load(out / "data")
 
     def on_best(validation: Validation) -> None:
-        facts = _training_facts(args, data, plan, start, loop, validation)
+        facts = before | _training_facts(args, data, plan, loop, validation)
         save_checkpoint(
             out / "checkpoint",
             model=model,
@@ -295,16 +297,17 @@ def _model_config(args: argparse.Namespace, data: Data, plan: Plan, architecture
     return sizes | {f"{place}_dropout": value for place, value in dropouts.items()}
 
 
-def _training_facts(
-    args: argparse.Namespace, data: Data, plan: Plan, start: Checkpoint | None, loop: Loop, valid: Validation
-) -> dict[str, Any]:
+def _facts_before(start: Checkpoint | None, data: Data) -> dict[str, Any]:
+    """What config.json and the model card say about the model that a run goes on from."""
+    if start is None:
+        return {}
+    known = read_before(start, data.books)
+    return {"start": lineage(start)} | ({"read_before": known} if known else {})
+
+
+def _training_facts(args: argparse.Namespace, data: Data, plan: Plan, loop: Loop, valid: Validation) -> dict[str, Any]:
     """What config.json and the model card say about the run."""
-    before: dict[str, Any] = {}
-    if start is not None:
-        before["start"] = lineage(start)
-        if known := read_before(start, data.books):
-            before["read_before"] = known
-    return before | {
+    return {
         "command": "python -m trainer " + shlex.join(args.command_line),
         "processes": distributed.world_size(),
         "corpus": {name: asdict(counts) for name, counts in data.counts.items()},

@@ -61,6 +61,14 @@ async def slowly(page: Page, max_tokens: int = 400) -> None:
     await reload(page)
 
 
+async def begin_slowly(page: Page, text: str, *, chars: int) -> None:
+    """Type a beginning and let the model go on slowly, until more than so many characters of its own stand there."""
+    await slowly(page)
+    await write(page, text)
+    await page.keyboard.press("Control+Enter")
+    await started(page, len(text) + chars)
+
+
 async def text_of(page: Page) -> str:
     """The story exactly as it stands on the page."""
     return await page.evaluate(

@@ -8,7 +8,17 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from tests.web.browser.conftest import open_desk, watch
-from tests.web.browser.hands import enter, finished, generate, reload, saved, slowly, started, text_of, write
+from tests.web.browser.hands import (
+    begin_slowly,
+    enter,
+    finished,
+    generate,
+    reload,
+    saved,
+    started,
+    text_of,
+    write,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -102,10 +112,7 @@ async def test_what_the_model_writes_in_one_tab_can_be_read_in_another(
 async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typed(
     desk: Page, context: BrowserContext, complaints: list[str]
 ) -> None:
-    await slowly(desk)
-    await write(desk, BEGINNING)
-    await desk.keyboard.press("Control+Enter")
-    await started(desk, len(BEGINNING) + 8)
+    await begin_slowly(desk, BEGINNING, chars=8)
     other = await another_tab(desk, context, complaints)
     await started(other, len(BEGINNING))
     await write(other, " MINE")
@@ -125,10 +132,7 @@ async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typ
 async def test_a_copy_of_the_tab_takes_the_pen_and_the_first_tab_reads_on(
     desk: Page, context: BrowserContext, complaints: list[str]
 ) -> None:
-    await slowly(desk)
-    await write(desk, BEGINNING)
-    await desk.keyboard.press("Control+Enter")
-    await started(desk, len(BEGINNING) + 8)
+    await begin_slowly(desk, BEGINNING, chars=8)
     kept = json.dumps(await desk.evaluate("() => ({ ...sessionStorage })"))
     copy = await context.new_page()
     watch(copy, complaints)

@@ -7,6 +7,7 @@ from playwright.async_api import Page, expect
 
 from tests.web.browser.hands import (
     Wire,
+    begin_slowly,
     caret_to,
     enter,
     finished,
@@ -62,10 +63,7 @@ async def test_an_empty_page_lets_the_model_begin(desk: Page) -> None:
 
 
 async def test_escape_stops_and_keeps_what_was_written(desk: Page) -> None:
-    await slowly(desk)
-    await write(desk, BEGINNING)
-    await desk.keyboard.press("Control+Enter")
-    await started(desk, len(BEGINNING) + 5)
+    await begin_slowly(desk, BEGINNING, chars=5)
     await desk.keyboard.press("Escape")
     await finished(desk)
     text = await text_of(desk)
@@ -228,10 +226,7 @@ async def test_where_nothing_is_written_in_place_of_the_rest_the_rest_stays(desk
 
 
 async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
-    await slowly(desk)
-    await write(desk, BEGINNING)
-    await desk.keyboard.press("Control+Enter")
-    await started(desk, len(BEGINNING) + 3)
+    await begin_slowly(desk, BEGINNING, chars=3)
     await desk.keyboard.press("Control+Home")
     await desk.keyboard.type("Listen! ", delay=30)
     await desk.keyboard.press("Escape")
@@ -268,10 +263,7 @@ async def test_the_seed_is_said_to_be_copied_only_where_it_is(desk: Page) -> Non
 
 
 async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -> None:
-    await slowly(desk)
-    await write(desk, BEGINNING)
-    await desk.keyboard.press("Control+Enter")
-    await started(desk, len(BEGINNING) + 3)
+    await begin_slowly(desk, BEGINNING, chars=3)
     await desk.keyboard.press("Control+a")
     await started(desk, len(await text_of(desk)) + 3)
     await desk.keyboard.press("Delete")
