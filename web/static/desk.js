@@ -160,9 +160,8 @@ export class Desk {
 
   /** Write the last continuation again, with a seed of its own. */
   retry() {
-    this.#leave();
+    const before = this.#leave() ?? this.story.current;
     const { sampling: { seed, ...sampling }, checkpoint } = this.#made();
-    const before = this.story.current;
     const node = this.story.retry({ sampling, checkpoint });
     if (!node) return;
     this.#showText();
@@ -191,15 +190,19 @@ export class Desk {
     this.live.handle.stop();
   }
 
-  /** Lift the pen and turn elsewhere; what is still on the way was never seen and is let go. */
+  /**
+   * Lift the pen and turn elsewhere; what is still on the way was never seen and is let go.
+   * @returns {string|undefined} where the story stood before the pen was dipped, if nothing had come of it
+   */
   #leave() {
-    if (!this.live) return;
-    const { handle, node } = this.live;
+    if (!this.live) return undefined;
+    const { handle, node, before } = this.live;
     this.#flush();
     this.live = null;
     this.story.describe(node, { reason: "cancelled", stream: undefined });
     handle.stop();
     this.#lift();
+    return this.story.node(node).inserted ? undefined : before;
   }
 
   undo() {
@@ -505,9 +508,11 @@ export class Desk {
     shown.hidden = false;
     if (document.activeElement === gone) shown.focus();
     gone.hidden = true;
+    const focused = document.activeElement;
     byId("retry").disabled = !this.story.retryable();
     byId("undo").disabled = !this.story.canUndo();
     byId("redo").disabled = !this.story.canRedo();
+    if (focused?.disabled) this.editor.root.focus({ preventScroll: true }); // or the keyboard's next press would go nowhere
     byId("invitation").hidden = !isBlank || this.story.nodes.size > 1;
     byId("page").setAttribute("aria-busy", isLive);
     byId("title").placeholder = opening(this.editor.paragraphs.slice(0, 4).map(({ text }) => text), 9) || "Untitled";

@@ -120,6 +120,15 @@ async def test_retry_writes_another_and_undo_and_redo_lead_back(desk: Page) -> N
     assert await text_of(desk) == second
 
 
+async def test_the_keyboard_stays_on_the_page_when_there_is_no_more_to_undo(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await desk.get_by_role("button", name="Undo").focus()
+    await desk.keyboard.press("Enter")
+    await expect(desk.get_by_role("button", name="Undo")).to_be_disabled()
+    await desk.keyboard.type("Here again")
+    assert await text_of(desk) == "Here again"
+
+
 async def test_a_retry_has_a_seed_of_its_own_even_where_one_is_set(desk: Page) -> None:
     wire = Wire(desk)
     await reload(desk)
@@ -137,14 +146,16 @@ async def test_a_retry_has_a_seed_of_its_own_even_where_one_is_set(desk: Page) -
     await expect(desk.locator("#seed")).to_have_text(f"seed {seeds[1]}")
 
 
-async def test_a_retry_that_is_refused_leaves_what_stood_there(desk: Page) -> None:
+@pytest.mark.parametrize("presses", [1, 2])
+async def test_a_retry_that_is_refused_leaves_what_stood_there(desk: Page, presses: int) -> None:
     await write(desk, BEGINNING)
     await generate(desk)
     text = await text_of(desk)
     await saved(desk)
     await desk.evaluate("() => localStorage.setItem('fablewright.settings', JSON.stringify({stop: ['x'.repeat(300)]}))")
     await reload(desk)
-    await desk.get_by_role("button", name="Retry").click()
+    press = "(button, presses) => { for (let i = 0; i < presses; i++) button.click(); }"
+    await desk.get_by_role("button", name="Retry").evaluate(press, presses)
     await expect(desk.get_by_role("alert")).to_contain_text("1 to 200 characters")
     assert await text_of(desk) == text
     await desk.get_by_role("button", name="Undo").click()
