@@ -5,11 +5,14 @@ import json
 import logging
 import math
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from core.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_checkpoint
 from core.errors import ConfigError, CorpusError
@@ -50,11 +53,23 @@ def train(args: argparse.Namespace) -> int:
     if args.bfloat16 is None:
         args.bfloat16 = has_fast_bfloat16(device)
     try:
-        status = _train(args, device, began=CLOCKS[args.clock]())
+        with _alone_in(Path(args.out)) if distributed.rank() == 0 else nullcontext():
+            status = _train(args, device, began=CLOCKS[args.clock]())
         distributed.barrier()  # or gloo's threads may still hold tensors of the last sum when Python ends, and abort
         return status
     finally:
         distributed.stop()
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder. Raises ConfigError where one trains there already."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"{out}: another process trains in this folder; wait for its end, or name another") from None
 
 
 def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> int:
@@ -116,7 +131,6 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         )
     if start is not None:
         plan = replace(plan, start=str(start.path))
-    out.mkdir(parents=True, exist_ok=True)
     forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
     options = _deciding(args) | {"minutes": args.minutes}
     (out / "options.json").write_text(json.dumps(options) + "\n", encoding="utf-8")

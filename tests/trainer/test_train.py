@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from core.checkpoint import load_checkpoint
@@ -139,6 +140,19 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
     assert _train(corpus, tmp_path / "run", "--steps", "8", "--learning-rate", "1e38", "--validations", "1") == 2
     assert "not a number any more at step" in capsys.readouterr().err
     _assert_same(kept, _weights(tmp_path / "run"))
+
+
+def test_a_folder_in_which_another_process_trains_is_refused_and_left_alone(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    _train(corpus, out, "--steps", "20", "--stop-at-step", "10")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with FileLock(out / ".lock"):
+        assert _train(corpus, out, "--steps", "20", "--resume") == 2
+        assert f"{out}: another process trains in this folder" in capsys.readouterr().err
+        assert all(path.read_bytes() == content for path, content in before.items())
+    assert _train(corpus, out, "--steps", "20", "--resume") == 0
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
