@@ -48,7 +48,7 @@ class ServerRules:
         if interaction.is_guild_integration() and not is_private and not can_write(interaction):
             raise RefusedError(
                 "I am not allowed to write in this channel. Ask a moderator to give me View Channel and Send Messages "
-                "here, or use /write with private: True."
+                "(in a thread: Send Messages in Threads) here, or use /write with private: True."
             )
 
     def check_person(self, interaction: discord.Interaction[Any]) -> None:

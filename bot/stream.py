@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator
 
-from core.errors import FablewrightError
 from core.requests import Event, Finished, Queued, Started, Text
+
+log = logging.getLogger(__name__)
 
 
 class Stream:
@@ -19,7 +21,6 @@ class Stream:
         self.checkpoint: str | None = None
         self.queue: Queued | None = None
         self.reason: str | None = None  # why it is over; None while it is not
-        self.message: str | None = None
         self.prompt_tokens = 0
         self.news = asyncio.Event()
         self._started_at = self._last_text_at = time.monotonic()
@@ -59,10 +60,12 @@ class Stream:
                     self._tell()
         except asyncio.CancelledError:
             pass  # only `stop` cancels this task; the log has its row when the iterator is closed
-        except FablewrightError as error:
-            self._error, self._ends_as, self.message = error, "error", str(error)
-        except Exception as error:  # a task's border: the reply says that it happened and the log says what
-            self._error, self._ends_as = error, "error"
+        except Exception as error:  # a task's border: `begun` raises it, or after the first event the log says it
+            self._ends_as = "error"
+            if self._has_begun.is_set():
+                log.exception("a stream failed seed=%d", self.seed)
+            else:
+                self._error = error
         self.reason = self.reason or self._ends_as
         self._tell()
 
@@ -78,13 +81,8 @@ class Stream:
                 self.tokens += event.tokens
                 self._last_text_at = time.monotonic()
             case Finished():
-                self.reason, self.message = event.reason, event.message
-                self.tokens = event.completion_tokens
+                self.reason, self.tokens = event.reason, event.completion_tokens
 
     def _tell(self) -> None:
         self._has_begun.set()
         self.news.set()
-
-    @property
-    def error(self) -> BaseException | None:
-        return self._error

@@ -71,7 +71,6 @@ class NoveltyIndex:
         cls,
         texts: Iterable[str | Iterable[str]],
         *,
-        ngram_words: int = NGRAM_WORDS,
         false_positive_rate: float = FALSE_POSITIVE_RATE,
         max_bytes: int = MAX_BYTES,
     ) -> "NoveltyIndex":
@@ -81,7 +80,7 @@ class NoveltyIndex:
         """
         bits_per_ngram = -math.log(false_positive_rate) / math.log(2) ** 2
         capacity = int(max_bytes * 8 / bits_per_ngram)
-        hashes, sampling_bits = _collect(texts, ngram_words, capacity)
+        hashes, sampling_bits = _collect(texts, NGRAM_WORDS, capacity)
         filter_bytes = min(max_bytes, math.ceil(max(len(hashes), 1) * bits_per_ngram / 8))
         hash_count = max(1, round(-math.log2(false_positive_rate)))
         is_set = np.zeros(filter_bytes * 8, dtype=np.bool_)
@@ -89,7 +88,7 @@ class NoveltyIndex:
             is_set[positions] = True
         return cls(
             np.packbits(is_set, bitorder="little"),
-            ngram_words=ngram_words,
+            ngram_words=NGRAM_WORDS,
             hash_count=hash_count,
             ngrams=len(hashes),
             sampling_bits=sampling_bits,

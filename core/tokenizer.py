@@ -123,7 +123,6 @@ class Tokenizer:
                 model_type=kind,
                 vocab_size=vocab_size,
                 hard_vocab_limit=False,
-                use_all_vocab=kind in ("char", "word") and vocab_size == 0,
                 character_coverage=character_coverage if kind in ("unigram", "bpe") else 1.0,
                 required_chars="\u2581",  # or a text without spaces would leave none to write them with
                 byte_fallback=kind in ("unigram", "bpe"),

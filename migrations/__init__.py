@@ -24,9 +24,9 @@ _PATIENCE_S = 300.0  # another process may be migrating
 _UNCHANGED = "nothing was changed, so the version before still runs with it"
 
 
-async def upgrade(settings: DatabaseSettings, revision: str = "head") -> None:
-    """Bring the database to `revision`. Raises StoreError, with the database unchanged, where that cannot be done."""
-    await _move(settings, command.upgrade, revision)
+async def upgrade(settings: DatabaseSettings) -> None:
+    """Bring the database to the newest revision. Raises StoreError, with nothing changed, where that cannot be done."""
+    await _move(settings, command.upgrade, "head")
 
 
 async def downgrade(settings: DatabaseSettings, revision: str) -> None:

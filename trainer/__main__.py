@@ -110,7 +110,7 @@ def _add_experiments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     tune = commands.add_parser("tune", help="search for better options with Optuna; resumable, several workers")
     tune.add_argument("plan", metavar="SEARCH.toml")
     tune.add_argument("--trials", type=int, default=20, help="how many this worker tries")
-    floors = commands.add_parser("floors", help="what n-grams and compressors make of a text")
+    floors = commands.add_parser("floors", help="baselines: what n-grams and compressors make of a text")
     floors.add_argument("training", help="the text they have read")
     floors.add_argument("texts", nargs="+", metavar="TEXT")
     floors.add_argument("--tokenizer", required=True, help="a checkpoint whose tokens the n-grams are made of")
@@ -145,7 +145,11 @@ def _add_corpus_tools(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("corpus", help="a text file, or a folder of .txt files")
-    add("--out", required=True, help="folder of the run: data, resume state, checkpoint")
+    add(
+        "--out",
+        required=True,
+        help="folder of the run: data, resume state, checkpoint; one that is there is begun anew, unless with --resume",
+    )
     add("--name", help="name on the model card; the folder's if not given")
     add("--preset", help="options from trainer/presets, or from a .toml file; what else is given goes before them")
     add(
@@ -156,7 +160,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--clock", default="wall", choices=("wall", "processor"), help="how the minutes are counted")
     add("--steps", type=_COUNT, help="a number of steps instead of a time")
     add("--stop-at-step", type=_number(int, 0), help="stop here and save, as a signal would")
-    add("--resume", action="store_true", help="go on where an earlier run in --out stopped")
+    add(
+        "--resume", action="store_true", help="go on where an earlier run in --out stopped, for as long as it was given"
+    )
     add(
         "--from",
         metavar="CHECKPOINT",
@@ -164,7 +170,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "the books, it has read more than they hold, and no other network is asked for (every preset that ships does)",
     )
     add("--split", default="70/15/15", help="shares of training, validation and test text")
-    add("--split-files", action="store_true", help="split by whole files")
+    add("--split-files", action="store_true", help="split by whole files: at least three, at least one for each part")
     add("--valid", help="file or folder of validation text, instead of a split")
     add("--test", help="file or folder of test text")
     add("--pretrain", help="file or folder of other books to learn from first")
@@ -177,7 +183,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--pretrain-dropout", type=_SHARE, default=0.3, help="what dropout is multiplied by until then")
     add("--tokenizer", choices=("unigram", "bpe", "char", "word"), help="unigram if not given")
     add("--vocab-size", type=_COUNT, help="pieces; planned if not given")
-    add("--min-count", type=_COUNT, default=1, help="of a word, in training text; rarer ones are unknown")
+    add("--min-count", type=_COUNT, default=1, help="with --tokenizer word: those rarer in training text are unknown")
     add("--architecture", choices=("awd_lstm", "lstm", "mogrifier", "transformer"), help="awd_lstm if not given")
     add("--embedding-size", type=_COUNT, help="width; planned if not given")
     add("--hidden-size", type=_COUNT, help="width; planned if not given")
@@ -186,13 +192,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--init",
         default="company",
         choices=("company", "frequencies", "random"),
-        help="what new weights begin with: which pieces keep company and how frequent each is, the latter, or nothing",
+        help="what new weights begin with (not a model gone on from): which pieces keep company and how frequent each "
+        "is, the latter, or nothing",
     )
     add("--dropout", type=_PART, help="planned if not given")
     for place in ("embedding", "input", "hidden", "output", "weight"):
         add(f"--{place}-dropout", type=_PART, help="instead of what follows from --dropout")
-    add("--lanes", type=_COUNT, help="streams read side by side, over all processes; planned if not given")
-    add("--bptt", type=_COUNT, help="tokens a window; planned if not given")
+    add("--lanes", type=_COUNT, help="batch size: streams read side by side, over all processes; planned if not given")
+    add("--bptt", type=_COUNT, help="window of truncated back-propagation, in tokens; planned if not given")
     add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
     add("--averaging", action=argparse.BooleanOptionalAction, default=False, help="keep the mean of the weights")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.checkpoint import Checkpoint, load_checkpoint
-from core.requests import SamplingDefaults, sampling_params
+from core.products import Precision
+from core.requests import SamplingDefaults, SamplingParams, sampling_params
 
 from .corpus import read_documents
 from .samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
@@ -62,8 +63,21 @@ def model_statistics(
     """Measure the model's continuations of the same prompts, `words` words of each, under `settings`."""
     defaults = SamplingDefaults.model_validate(_OFF | {"max_tokens": int(words * TOKENS_PER_WORD) + 8})
     params = [sampling_params(defaults, seed=seed, **settings) for seed in range(len(passages))]
+    return continued_statistics(checkpoint, passages, books, params, words=words, precision="int8")
+
+
+def continued_statistics(
+    checkpoint: Checkpoint,
+    passages: Sequence[Passage],
+    books: TrainingBooks,
+    params: Sequence[SamplingParams],
+    *,
+    words: int,
+    precision: Precision | None = None,
+) -> TextStatistics:
+    """Measure the first `words` words of the model's continuations, one of each passage's prompt."""
     prompts = [passage.prompt for passage in passages]
-    samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params, precision="int8")
+    samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params, precision=precision)
     texts = [first_words(sample.text, words) for sample in samples]
     return text_statistics(texts, books, mean_surprise=mean_surprise(samples))
 

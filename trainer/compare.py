@@ -30,6 +30,7 @@ from core.errors import ConfigError, CorpusError, FablewrightError
 from core.products import Precision
 from core.requests import SamplingDefaults, sampling_params
 
+from .choose_sampling import continued_statistics, human_statistics
 from .corpus import read_documents
 from .devices import keep_freed_memory
 from .evaluate import score_texts
@@ -37,8 +38,8 @@ from .floors import measure_floors
 from .memory import Memory
 from .presets import as_arguments, load_preset, read_experiment
 from .report import write_report
-from .samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
-from .text_statistics import TrainingBooks, first_words, text_statistics
+from .samples import cut_passages, write_samples
+from .text_statistics import TrainingBooks, first_words
 from .tokens import stream_of
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ Json = dict[str, Any]
 Texts = dict[str, list[str]]
 
 _PARTS = ("corpus", "valid", "test")
-_PRESET = "--preset"  # what stands before it on a command line is paths, which may be others on another machine
+_PRESET = "--preset"  # what stands before it on a command line is paths
 _DECODED = {1: 1024, 64: 128}  # tokens by each of so many streams, to measure how fast they are written
 
 
@@ -61,7 +62,7 @@ class Run(BaseModel):
     options: dict[str, Any] = {}
 
 
-class Plan(BaseModel):
+class Comparison(BaseModel):
     """A comparison. Paths are relative to the folder that the command runs in; times are in minutes.
 
     Figures and report go to `out`, checkpoints and whatever else training leaves to `work` (`out`, if not given).
@@ -91,7 +92,7 @@ class Plan(BaseModel):
     passage_words: int = Field(default=200, ge=10)
 
     @model_validator(mode="after")
-    def _check(self) -> "Plan":
+    def _check(self) -> "Comparison":
         names = [run.name for run in self.runs]
         for what, values in (("names of runs", names), ("seeds", list(self.seeds))):
             if len(set(values)) < len(values):
@@ -103,7 +104,7 @@ def compare(args: argparse.Namespace) -> int:
     """Run the command; 1 where a run failed."""
     plan = read_plan(Path(args.plan))
     contenders = [] if args.report_only else _chosen(plan, args.only)
-    _refuse_results_of_another(plan)
+    _refuse_results_of_another(plan, whole=not args.report_only)
     keep_freed_memory()
     plan.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -114,9 +115,9 @@ def compare(args: argparse.Namespace) -> int:
     return 1 if any("failure" in run for run in results["runs"]) and not args.report_only else 0
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> Comparison:
     """Read a PLAN.toml. Raises ConfigError that names every bad key and unknown preset."""
-    plan = read_experiment(path, Plan)
+    plan = read_experiment(path, Comparison)
     for run in plan.runs:
         try:
             load_preset(run.preset)
@@ -125,22 +126,27 @@ def read_plan(path: Path) -> Plan:
     return plan
 
 
-def _refuse_results_of_another(plan: Plan) -> None:
-    """Raise ConfigError where a contender was trained otherwise than the plan says now."""
+def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
+    """Raise ConfigError where a contender was trained otherwise than the plan says now.
+
+    Unless by the `whole` command, books and folders may be elsewhere: figures are reported on another machine too.
+    """
     for run, seed in _contenders(plan):
         name = _folder_name(plan, run, seed)
         path = _result_of(plan.out / name, "train")
         if not path.exists():
             continue
-        before, now = (command.partition(_PRESET)[2] for command in (_read(path)["command"], _command(plan, run, seed)))
+        before, now = _read(path)["command"], _command(plan, run, seed)
+        if not whole:
+            before, now = (command[command.index(_PRESET) :] for command in (before, now))
         if before != now:
             raise ConfigError(
-                f"{path.parents[1]} holds results of another plan: trained with `{_PRESET}{before}` but now "
-                f"`{_PRESET}{now}`; delete it, and {_work_folder(plan, name)}, to have it made again"
+                f"{path.parents[1]} holds results of another plan: trained by `{before}` but now by `{now}`; "
+                f"delete it, and {_work_folder(plan, name)}, to have it made again, or name another `out` and `work`"
             )
 
 
-def collect(plan: Plan) -> Json:
+def collect(plan: Comparison) -> Json:
     """Gather what the stages have left so far, for the report."""
     runs = []
     for run, seed in _contenders(plan):
@@ -163,11 +169,11 @@ def _stages(folder: Path) -> Json:
     return {path.stem: _read(path) for path in sorted((folder / "stages").glob("*.json"))}
 
 
-def _contenders(plan: Plan) -> list[tuple[Run, int]]:
+def _contenders(plan: Comparison) -> list[tuple[Run, int]]:
     return [(run, seed) for run in plan.runs for seed in plan.seeds]
 
 
-def _chosen(plan: Plan, names: Sequence[str] | None) -> list[tuple[Run, int]]:
+def _chosen(plan: Comparison, names: Sequence[str] | None) -> list[tuple[Run, int]]:
     """The contenders of these names, all where none are given; their texts must be there."""
     known = [run.name for run in plan.runs]
     if unknown := sorted(set(names or ()) - set(known)):
@@ -178,7 +184,7 @@ def _chosen(plan: Plan, names: Sequence[str] | None) -> list[tuple[Run, int]]:
     return [(run, seed) for run, seed in _contenders(plan) if not names or run.name in names]
 
 
-def _run_all(plan: Plan, contenders: Sequence[tuple[Run, int]]) -> None:
+def _run_all(plan: Comparison, contenders: Sequence[tuple[Run, int]]) -> None:
     """Take runs through their stages; one that fails leaves its reason in the place of a stage."""
     for run, seed in contenders:
         name = _folder_name(plan, run, seed)
@@ -190,7 +196,7 @@ def _run_all(plan: Plan, contenders: Sequence[tuple[Run, int]]) -> None:
             _keep(plan.out / name, "failure", {"message": str(error) or type(error).__name__})
 
 
-def _run_one(plan: Plan, run: Run, seed: int, name: str) -> None:
+def _run_one(plan: Comparison, run: Run, seed: int, name: str) -> None:
     out, work = plan.out / name, _work_folder(plan, name)
     _stage(out, "train", lambda: _train(plan, run, seed))
     due = {stage: measure for stage, measure in _measurements(plan).items() if not _result_of(out, stage).exists()}
@@ -203,7 +209,7 @@ def _run_one(plan: Plan, run: Run, seed: int, name: str) -> None:
         _stage(out, stage, partial(measure, plan, texts, checkpoint))
 
 
-def _measurements(plan: Plan) -> dict[str, Callable[[Plan, Texts, Checkpoint], Json]]:
+def _measurements(plan: Comparison) -> dict[str, Callable[[Comparison, Texts, Checkpoint], Json]]:
     """What is measured of every trained contender, by stage; what takes longest comes last."""
     memory = {"memory": _memory} if plan.memory else {}
     return {"scores": _scores, "decode": _decode_speed, "samples": _samples, "statistics": _statistics, **memory}
@@ -229,7 +235,7 @@ def _keep(folder: Path, name: str, result: Json) -> None:
     aside.replace(path)
 
 
-def _arguments(plan: Plan, run: Run, seed: int) -> list[str]:
+def _arguments(plan: Comparison, run: Run, seed: int) -> list[str]:
     """What comes after `python` to train a contender."""
     folder = _work_folder(plan, _folder_name(plan, run, seed))
     return [
@@ -240,11 +246,11 @@ def _arguments(plan: Plan, run: Run, seed: int) -> list[str]:
     ]
 
 
-def _command(plan: Plan, run: Run, seed: int) -> str:
+def _command(plan: Comparison, run: Run, seed: int) -> str:
     return " ".join(["python", *_arguments(plan, run, seed)])
 
 
-def _train(plan: Plan, run: Run, seed: int) -> Json:
+def _train(plan: Comparison, run: Run, seed: int) -> Json:
     """Train in a process of its own, or go on with one that was interrupted."""
     folder = _work_folder(plan, _folder_name(plan, run, seed))
     arguments = [sys.executable, *_arguments(plan, run, seed)]
@@ -290,7 +296,7 @@ def _floors(texts: Texts, checkpoint: Checkpoint) -> Json:
     return {part: measure_floors(texts["corpus"], texts[part], checkpoint.tokenizer) for part in ("valid", "test")}
 
 
-def _scores(_: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
+def _scores(_: Comparison, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Score validation and test text whole, and of the training text the beginnings, as long as validation in all."""
     valid_words = sum(len(text.split()) for text in texts["valid"])
     share = valid_words // len(texts["corpus"]) + 1
@@ -305,7 +311,7 @@ def _scores(_: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
     return {part: score.report(checkpoint.tokenizer) for part, score in sums.items()}
 
 
-def _memory(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
+def _memory(plan: Comparison, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Measure the test text, or the beginning of each of its books, with memory chosen on validation text."""
     tokenizer, books = checkpoint.tokenizer, texts["test"]
     if plan.memory_words is not None:
@@ -315,7 +321,7 @@ def _memory(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
     return memory.figures(stream_of(books, tokenizer), books, tokenizer)
 
 
-def _decode_speed(_plan: Plan, _texts: Texts, checkpoint: Checkpoint) -> Json:
+def _decode_speed(_plan: Comparison, _texts: Texts, checkpoint: Checkpoint) -> Json:
     """Tokens a second for one stream and for 64 together: by the int8 decoder where it knows the architecture."""
     speeds = {}
     for streams, tokens in _DECODED.items():
@@ -335,7 +341,7 @@ def _write(checkpoint: Checkpoint, streams: int, tokens: int) -> tuple[int, floa
     return sum(len(checkpoint.tokenizer.encode(sample.text)) for sample in samples), seconds
 
 
-def _samples(plan: Plan, _: Texts, checkpoint: Checkpoint) -> Json:
+def _samples(plan: Comparison, _: Texts, checkpoint: Checkpoint) -> Json:
     """Write on from the plan's prompts, with the same seeds at each temperature."""
     results = {}
     for temperature in plan.temperatures:
@@ -346,7 +352,7 @@ def _samples(plan: Plan, _: Texts, checkpoint: Checkpoint) -> Json:
     return results
 
 
-def _statistics(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
+def _statistics(plan: Comparison, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Measure continuations of validation text by the model, at the default settings, and by its authors."""
     passages = cut_passages(
         texts["valid"],
@@ -355,27 +361,17 @@ def _statistics(plan: Plan, texts: Texts, checkpoint: Checkpoint) -> Json:
         count=plan.passages,
     )
     books = TrainingBooks(texts["corpus"])
-    human = read_samples(checkpoint.model, checkpoint.tokenizer, passages)
-    return {
-        "human": asdict(text_statistics([sample.text for sample in human], books, mean_surprise=mean_surprise(human))),
-        "model": _statistics_of_model(plan, passages, books, checkpoint),
-    }
-
-
-def _statistics_of_model(plan: Plan, passages: list[Passage], books: TrainingBooks, checkpoint: Checkpoint) -> Json:
     defaults = SamplingDefaults(max_tokens=plan.passage_words * 2)
     params = [sampling_params(defaults, seed=seed) for seed in range(len(passages))]
-    prompts = [passage.prompt for passage in passages]
-    samples = write_samples(checkpoint.model, checkpoint.tokenizer, prompts, params)
-    written = [first_words(sample.text, plan.passage_words) for sample in samples]
-    return asdict(text_statistics(written, books, mean_surprise=mean_surprise(samples)))
+    model = continued_statistics(checkpoint, passages, books, params, words=plan.passage_words)
+    return {"human": asdict(human_statistics(checkpoint, passages, books)), "model": asdict(model)}
 
 
-def _work_folder(plan: Plan, name: str) -> Path:
+def _work_folder(plan: Comparison, name: str) -> Path:
     return (plan.work or plan.out) / name
 
 
-def _folder_name(plan: Plan, run: Run, seed: int) -> str:
+def _folder_name(plan: Comparison, run: Run, seed: int) -> str:
     return run.name if len(plan.seeds) == 1 else f"{run.name}-seed{seed}"
 
 

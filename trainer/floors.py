@@ -16,7 +16,7 @@ import pyppmd
 from core.errors import CorpusError
 from core.tokenizer import Tokenizer
 
-from .tokens import stream_of
+from .tokens import count_text, stream_of
 
 ORDER = 5
 PPMD_ORDER = 8
@@ -31,7 +31,7 @@ def measure_floors(
     training: Sequence[str], texts: Sequence[str], tokenizer: Tokenizer
 ) -> dict[str, dict[str, float | None]]:
     """Return bits a byte and word perplexity of `texts` by each floor, after reading `training`."""
-    words, size = sum(len(text.split()) for text in texts), sum(len(text.encode()) for text in texts)
+    words, size = (sum(counts) for counts in zip(*map(count_text, texts), strict=True))
     model = KneserNey(stream_of(training, tokenizer), vocab_size=tokenizer.vocab_size)
     ids = stream_of(texts, tokenizer)
     probabilities = model.probabilities(ids)[ids != tokenizer.document_id]  # where a text ends is not part of it
@@ -80,10 +80,6 @@ class KneserNey:
             contexts = _shifted(numbers)
         return probabilities
 
-    def nats(self, ids: Ids) -> float:
-        """Return the total negative log-likelihood of `ids`."""
-        return float(-np.log(self.probabilities(ids)).sum())
-
     def _level(self, length: int, numbers: list[Ids]) -> "_Level":
         here = numbers[length - 1][length - 1 :]
         if length == self.order:
@@ -118,11 +114,11 @@ class _Level:
         return share + leftover * shorter
 
 
-def ppmd_bits(training: bytes, text: bytes, *, order: int = PPMD_ORDER, memory_bytes: int = PPMD_MEMORY_BYTES) -> int:
+def ppmd_bits(training: bytes, text: bytes) -> int:
     """Return how many bits PPMd var. H needs for `text` after it has read `training`."""
 
     def size(content: bytes) -> int:
-        encoder = pyppmd.Ppmd7Encoder(order, memory_bytes)
+        encoder = pyppmd.Ppmd7Encoder(PPMD_ORDER, PPMD_MEMORY_BYTES)
         return len(encoder.encode(content)) + len(encoder.flush())
 
     return 8 * (size(training + text) - size(training))

@@ -21,11 +21,12 @@ from torch.nn import functional
 
 from core.tokenizer import Tokenizer
 
-from .tokens import count_text
+from .tokens import bounded_exp, count_text
 
 log = logging.getLogger(__name__)
 
 _LEAST_GAIN = 1e-4  # nats a token: on a short text a decay towards nothing gains less for ever
+_STATISTICS_SEGMENTS = 500  # of the text that gradients are taken from, before the rest is read
 _CACHED = 1 << 15  # weights that are moved at once, so that five rows of them stay in a core's cache
 STATIC_SEGMENT = 256  # tokens read at once where nothing is learned; does not change the figures
 
@@ -130,8 +131,8 @@ class Memory:
             results[name] = {
                 "nats": total,
                 "bits_per_byte": total / math.log(2) / size,
-                "word_perplexity": math.exp(min(total / words, 700.0)) if words else None,
-                "token_perplexity": math.exp(min(total / int(is_counted.sum()), 700.0)),
+                "word_perplexity": bounded_exp(total / words) if words else None,
+                "token_perplexity": bounded_exp(total / int(is_counted.sum())),
                 "settings": settings,
             }
         return results
@@ -154,14 +155,14 @@ class Memory:
 class GradientStatistics:
     """The root mean square of each weight's gradient, over stretches of text as long as the segments to come."""
 
-    def __init__(self, model: Any, ids: Ids, *, segment: int, segments: int = 500) -> None:
+    def __init__(self, model: Any, ids: Ids, *, segment: int) -> None:
         model.eval()
         weights = _Weights(model)
         total = torch.zeros_like(weights.flat)
         state = model.init_state(1)
         count = 0
         with torch.enable_grad():
-            for inputs, targets in _segments(ids[: segments * segment + 1], segment, state[0].device):
+            for inputs, targets in _segments(ids[: _STATISTICS_SEGMENTS * segment + 1], segment, state[0].device):
                 hidden, state = model.hidden(inputs, state)
                 logits = functional.linear(hidden.output[:, 0], model.output_weight, model.output_bias)
                 state = tuple(tensor.detach() for tensor in state)

@@ -53,10 +53,12 @@ class Plan:
         """How many steps the run is expected to make."""
         return None if self.tokens is None else self.tokens / (self.lanes * self.bptt)
 
-    def describe(self, minutes: float) -> str:
-        """One paragraph for the console."""
+    def describe(self, minutes: float, steps: int | None = None) -> str:
+        """One paragraph for the console, of a run of `steps` steps, or of so many minutes where None are asked for."""
         expected = "as the command line says"
-        if self.flops is not None and self.tokens is not None:
+        if steps is not None:
+            expected = f"{steps:,} steps"
+        elif self.flops is not None and self.tokens is not None:
             time = f"{minutes:g} minutes" if self.steps is None else f"a part of {minutes:g} minutes"
             expected = (
                 f"{time} at {self.flops / 1e9:.0f} GFLOP/s, "

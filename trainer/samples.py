@@ -38,11 +38,6 @@ class Sample:
     text: str
     nats: float
 
-    @property
-    def bits_per_byte(self) -> float:
-        """The surprise by length of the text."""
-        return self.nats / math.log(2) / max(1, len(self.text.encode()))
-
 
 def cut_passages(texts: Iterable[str], *, prompt_words: int, words: int, count: int) -> list[Passage]:
     """Cut held-out texts into prompts and continuations. Raises CorpusError where they are too short for two."""

@@ -13,6 +13,7 @@ import torch
 
 _TRAINING_SHARE = 0.95  # of the minutes; the rest is for starting Python and for the last measurement ...
 _MEASURED_BY = 0.99  # ... which must be over by then
+_WARM_UP = 0.02  # of the run
 _RATES = 5e-3, 1e-2  # of AdamW, in long runs and in those of ...
 _FEW_STEPS = 1500  # ... so few steps; in between it falls with the square root of their number
 
@@ -61,11 +62,11 @@ def peak_rate(steps: float | None) -> float:
     return least if steps is None else max(least, most * min(1.0, math.sqrt(_FEW_STEPS / steps)))
 
 
-def one_cycle(progress: float, *, warmup: float = 0.02) -> float:
+def one_cycle(progress: float) -> float:
     """Share of the peak learning rate: a short linear warm-up, then a cosine down to zero."""
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    if progress < _WARM_UP:
+        return progress / _WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
 
 
 class Plateau:

@@ -83,12 +83,12 @@ class TrainingBooks:
     Of `others`, read before them, only the words are kept.
     """
 
-    def __init__(
-        self, texts: Iterable[str], lengths: Sequence[int] = NOVELTY_LENGTHS, *, others: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, texts: Iterable[str], *, others: Iterable[str] = ()) -> None:
         words = [words_of(text) for text in texts]
         self._words = {word.casefold() for text in chain(words, map(words_of, others)) for word in text}
-        self._hashes = {n: np.unique(np.concatenate([ngram_hashes(text, n) for text in words])) for n in lengths}
+        self._hashes = {
+            n: np.unique(np.concatenate([ngram_hashes(text, n) for text in words])) for n in NOVELTY_LENGTHS
+        }
 
     def copied_share(self, texts: Iterable[str], length: int) -> float:
         """Return the share of all runs of `length` words in `texts` that stand in the books."""

@@ -75,8 +75,11 @@ def _alone_in(out: Path) -> Iterator[None]:
 def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> int:
     out = Path(args.out)
     is_first = distributed.rank() == 0
+    before = _options_before(out) if args.resume else {}
+    if args.minutes is None and args.steps is None:
+        args.steps = before.get("steps")
     if args.minutes is None:
-        args.minutes = _options_before(out).get("minutes", _MINUTES) if args.resume else _MINUTES
+        args.minutes = before.get("minutes", _MINUTES)
     if is_first:
         if args.resume and is_prepared(out / "data"):
             _refuse_other_options(args, out)
@@ -85,7 +88,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     distributed.barrier()
     data, plan = open_data(out / "data"), Plan(**json.loads((out / "plan.json").read_text(encoding="utf-8")))
     if is_first:
-        print(table(data), plan.describe(args.minutes), sep="\n", flush=True)
+        print(table(data), plan.describe(args.minutes, args.steps), sep="\n", flush=True)
     loop, progress = _build(args, out, data, plan, device)
     if args.resume and loop.load():
         log.info("resumed step=%d seconds=%.0f", loop.step, loop.clock.seconds())
@@ -132,7 +135,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     if start is not None:
         plan = replace(plan, start=str(start.path))
     forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
-    options = _deciding(args) | {"minutes": args.minutes}
+    options = _deciding(args) | {"minutes": args.minutes, "steps": args.steps}
     (out / "options.json").write_text(json.dumps(options) + "\n", encoding="utf-8")
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(

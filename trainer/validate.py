@@ -13,7 +13,9 @@ from .loss import cross_entropy
 from .prepare import Data
 from .tokens import bounded_exp
 
+_LANES = 64  # at most
 _LEAST_A_LANE = 1000  # tokens
+_WINDOW = 64  # tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,6 @@ def validate(
     data: Data,
     part: str,
     *,
-    lanes: int = 64,
-    bptt: int = 64,
     most: int | None = 100_000,
     is_late: Callable[[], bool] = lambda: False,
     bfloat16: bool = True,
@@ -45,7 +45,7 @@ def validate(
     for; the figures are scaled to the whole.
     """
     ids, counts, document_id = data.ids[part], data.counts[part], data.tokenizer.document_id
-    lanes = max(1, min(lanes, len(ids) // _LEAST_A_LANE))
+    lanes = max(1, min(_LANES, len(ids) // _LEAST_A_LANE))
     length = -(-(len(ids) - 1) // lanes)
     starts = [lane * length for lane in range(lanes) if lane * length < len(ids) - 1]
     mine = starts[distributed.rank() :: distributed.world_size()]
@@ -56,8 +56,8 @@ def validate(
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         state = model.init_state(len(mine))
         read = length if most is None else min(length, -(-most // lanes))
-        for offset in range(0, read if mine else 0, bptt):
-            steps = min(bptt, read - offset)
+        for offset in range(0, read if mine else 0, _WINDOW):
+            steps = min(_WINDOW, read - offset)
             inputs = np.full((steps, len(mine)), document_id, np.int64)
             targets = np.full((steps, len(mine)), -1, np.int64)
             for lane, start in enumerate(mine):

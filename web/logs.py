@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from aiohttp.http import HttpProcessingError
 
 
-def set_up_logging(*, as_json: bool, level: int = logging.INFO) -> None:
+def set_up_logging(*, as_json: bool) -> None:
     """Send every log record to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     for_people = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if as_json else for_people)
-    logging.basicConfig(level=level, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("asyncio", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("aiohttp.server").addFilter(without_clients_faults)

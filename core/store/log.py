@@ -131,15 +131,9 @@ class Log:
         self._put(_values(row), kept)
         await kept
 
-    async def rows(
-        self, *, user_key: str | None = None, since: datetime | None = None, limit: int = 100
-    ) -> Sequence[Generation]:
+    async def rows(self, *, limit: int = 100) -> Sequence[Generation]:
         """Return rows, the newest first."""
         query = sa.select(Generation).order_by(Generation.started_at.desc()).limit(limit)
-        if user_key is not None:
-            query = query.where(Generation.user_key == user_key)
-        if since is not None:
-            query = query.where(Generation.started_at >= since)
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
 

@@ -8,7 +8,7 @@ from bot.client import Fablewright
 from tests.bot.watching import RunningBot, small_print, stands, told
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_rest import ACKNOWLEDGE_S
-from tests.fakes.discord_world import Channel, Person
+from tests.fakes.discord_world import CATEGORY, Channel, Person
 
 
 @pytest.fixture
@@ -32,6 +32,15 @@ async def test_a_closed_channel_sends_people_to_an_open_one(
     assert answer == f"Stories are not written in this channel. Go to <#{other.id}>."
     await stands(fake, await fake.slash(ada, other, "write", prompt="Once", length=5))
     await told(fake, await fake.slash(mo, channel, "server-settings channel", channel=other, allowed=False))
+    await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+
+
+async def test_a_category_is_no_channel_to_write_in(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    category = fake.channel(channel.guild, "stories", kind=CATEGORY)
+    answer = await told(fake, await fake.slash(mo, channel, "server-settings channel", channel=category, allowed=True))
+    assert answer == "A category is no channel: choose its channels one by one."
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
 
 

@@ -2,13 +2,8 @@ import pytest
 from pydantic import ValidationError
 
 from bot.settings import Addresses, BotSettings
-from core.config import Config
 from core.errors import ConfigError
 from core.requests import RANGES, Range
-
-
-def test_config_toml_states_the_defaults() -> None:
-    assert Config().table("bot", BotSettings) == BotSettings()
 
 
 def test_edits_closer_than_a_second_cannot_be_asked_for() -> None:

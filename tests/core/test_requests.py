@@ -1,12 +1,10 @@
 """Requests are checked once, where they are made, with messages fit to show."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.config import Config
 from core.errors import InputError
 from core.requests import RANGES, SEED_RANGE, GenerationRequest, Limits, SamplingDefaults, sampling_params
 
@@ -74,9 +72,3 @@ def test_a_pace_that_would_hold_a_slot_for_ever_is_refused(pace: float) -> None:
 def test_the_defaults_lie_within_the_ranges() -> None:
     defaults = DEFAULTS.model_dump()
     assert all(defaults[name] in RANGES[name] for name in defaults if name in RANGES)
-
-
-def test_config_toml_states_the_defaults() -> None:
-    path = Path(__file__).parents[2] / "config.toml"
-    assert Config(path).table("sampling", SamplingDefaults) == DEFAULTS
-    assert Config(path).table("limits", Limits) == Limits()

@@ -15,7 +15,7 @@ from typing import Any
 EPHEMERAL = 1 << 6
 LOADING = 1 << 7
 MANAGE_GUILD, VIEW_CHANNEL, SEND_MESSAGES = 1 << 5, 1 << 10, 1 << 11
-TEXT_CHANNEL, DM_CHANNEL = 0, 1
+TEXT_CHANNEL, DM_CHANNEL, CATEGORY = 0, 1, 4
 EPOCH_MS = 1_420_070_400_000
 
 _increments = itertools.count()
@@ -103,11 +103,12 @@ class Channel:
     name: str
     guild: Guild | None = None
     recipient: Person | None = None
+    kind: int = TEXT_CHANNEL  # in a guild
     bot_permissions: int = VIEW_CHANNEL | SEND_MESSAGES
 
     @property
     def type(self) -> int:
-        return DM_CHANNEL if self.guild is None else TEXT_CHANNEL
+        return DM_CHANNEL if self.guild is None else self.kind
 
     def as_json(self) -> Json:
         if self.guild is None:
@@ -115,7 +116,7 @@ class Channel:
             return {"id": str(self.id), "type": DM_CHANNEL, "recipients": recipients, "last_message_id": None}
         return {
             "id": str(self.id),
-            "type": TEXT_CHANNEL,
+            "type": self.kind,
             "guild_id": str(self.guild.id),
             "name": self.name,
             "position": 0,

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import tomllib
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -165,6 +164,13 @@ def test_results_of_another_plan_are_not_taken_for_those_of_this_one(
         compare(Namespace(plan=changed, report_only=True, only=None))
 
 
+def test_results_from_other_books_are_not_taken_for_those_of_these(plan_path: Path, out: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "PLAN.toml"
+    changed.write_text(plan_path.read_text().replace("/test.txt", "/valid.txt"))
+    with pytest.raises(ConfigError, match=r"holds results of another plan: .* or name another `out` and `work`"):
+        compare(Namespace(plan=changed, report_only=False, only=None))
+
+
 def test_closed_vocabularies_are_not_ranked_with_open_ones() -> None:
     def run(name: str, bits: float, **closed: float) -> dict[str, Any]:
         return {"name": name, "scores": {"test": {"bits_per_byte": bits, "word_perplexity": 2.0**bits} | closed}}
@@ -239,6 +245,7 @@ def test_a_wrong_plan_is_refused_before_anything_runs(
         read_plan(path)
 
 
-def test_the_example_plan_is_valid_toml() -> None:
-    example = Path(__file__).parents[2] / "docs" / "compare.toml"
-    assert {run["preset"] for run in tomllib.loads(example.read_text())["runs"]} >= {"course", "fast"}
+@pytest.mark.parametrize("name", ["compare.toml", "compare-48.toml", "wikitext.toml"])
+def test_the_plans_that_come_with_the_trainer_are_sound(name: str) -> None:
+    plan = read_plan(Path(__file__).parents[2] / "docs" / name)
+    assert {run.preset for run in plan.runs} >= {"course", "fast"}

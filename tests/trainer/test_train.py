@@ -332,6 +332,17 @@ def test_a_resumed_run_has_the_minutes_it_was_given_before(
     assert _train(corpus, tmp_path / "run", "--resume", "--minutes", "0.0001") == 0
 
 
+def test_a_resumed_run_has_the_steps_it_was_given_before(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(corpus, tmp_path / "whole", "--steps", "20") == 0
+    assert _train(corpus, tmp_path / "parts", "--steps", "20", "--stop-at-step", "10") == 1
+    capsys.readouterr()
+    assert _train(corpus, tmp_path / "parts", "--resume") == 0
+    assert "plan: 20 steps\n" in capsys.readouterr().out
+    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
 def test_a_title_that_is_no_unicode_is_still_told(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "caf\udce9 noir.txt").write_text(TEXT)
