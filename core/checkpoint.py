@@ -107,8 +107,8 @@ def save_checkpoint(
             novelty.save(aside)
         for file in aside.iterdir():
             file.chmod(0o644)  # safetensors writes for its owner alone; a server may run as somebody else
-            _sync(file)
-        _sync(aside)
+            sync(file)
+        sync(aside)
         _replace_directory(aside, path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"cannot write the checkpoint {path}: {error}") from error
@@ -185,12 +185,13 @@ def _replace_directory(source: Path, target: Path) -> None:
         if old is not None:
             os.replace(old / target.name, target)
         raise
-    _sync(target.parent)
+    sync(target.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return when a file, or what a folder says of its files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -30,7 +30,7 @@ _RESERVED = re.compile("[\u2581\0]")
 _WORDS_AND_LINE_ENDS = re.compile(r"\n|\S+")
 _CHARACTERS = re.compile(r"\n\n|.", re.DOTALL)
 _LONGEST_SENTENCE_BYTES = 4096
-_SPECIAL_PIECES = 6  # of a vocabulary of words: unknown, document, and each line end with and without a space before
+SPECIAL_PIECES = 6  # of a vocabulary of words: unknown, document, and each line end with and without a space before
 
 
 class Tokenizer:
@@ -111,7 +111,7 @@ class Tokenizer:
             if min_count > 1:
                 sentences, counted = tee(sentences)
                 counts = Counter(word for sentence in counted for word in sentence.split())
-                vocab_size = min(vocab_size, _SPECIAL_PIECES + sum(count >= min_count for count in counts.values()))
+                vocab_size = min(vocab_size, SPECIAL_PIECES + sum(count >= min_count for count in counts.values()))
         first = next(sentences, None)
         if first is None:
             raise CorpusError("expected text to learn a vocabulary from, got none")

@@ -21,6 +21,7 @@ def model_card(name: str, facts: dict[str, Any]) -> str:
         *([facts["note"]] if "note" in facts else []),
         "## Results",
         _results(facts),
+        *_unknown(facts),
         *_read_before(facts),
     ]
     if facts.get("sample"):
@@ -50,6 +51,14 @@ def _data(corpus: dict[str, dict[str, int]]) -> str:
 
 def _books(books: dict[str, list[str]]) -> list[str]:
     return [f"Books of the {_NAMES[part]} part: {', '.join(names)}." for part, names in books.items()]
+
+
+def _unknown(facts: dict[str, Any]) -> list[str]:
+    if not (rates := facts.get("oov_rates")):
+        return []
+    shares = ", ".join(f"{rate:.1%} of the {_NAMES[part]} tokens" for part, rate in rates.items())
+    note = "They count as `<unk>`, which is easier to predict than what stands there."
+    return [f"Not in its vocabulary: {shares}. {note}"]
 
 
 def _read_before(facts: dict[str, Any]) -> list[str]:

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.checkpoint import Checkpoint, load_checkpoint
+from core.errors import ConfigError
 from core.products import Precision
 from core.requests import SamplingDefaults, SamplingParams, sampling_params
+from core.tokenizer import Tokenizer
 
 from .corpus import read_documents
 from .samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
 from .text_statistics import TextStatistics, TrainingBooks, first_words, text_statistics
 
-TOKENS_PER_WORD = 1.8  # English prose has 1.4 in a vocabulary of 8,192; hot settings make more
 GRID = (
     *({"temperature": t, "top_p": p} for t in (0.8, 0.9, 0.95, 1.0) for p in (0.9, 0.95, 0.98, 1.0)),
     *({"temperature": t, "top_p": 1.0, "min_p": m} for t in (1.0, 1.1, 1.2) for m in (0.005, 0.01, 0.02, 0.05)),
@@ -41,6 +42,8 @@ class Choice:
 def sampling(args: argparse.Namespace) -> int:
     """Run the command: print the table of settings, the most human first."""
     checkpoint = load_checkpoint(args.checkpoint)
+    if not hasattr(checkpoint.model, "recurrent_weights"):
+        raise ConfigError(f"{args.checkpoint}: nothing writes with the architecture {checkpoint.config.architecture}")
     held_out = [document.read() for document in read_documents(args.held_out)]
     passages = cut_passages(held_out, prompt_words=args.prompt_words, words=args.words, count=args.passages)
     others = read_documents(args.pretrain) if args.pretrain else []
@@ -61,9 +64,14 @@ def model_statistics(
     checkpoint: Checkpoint, passages: Sequence[Passage], books: TrainingBooks, settings: Settings, *, words: int
 ) -> TextStatistics:
     """Measure the model's continuations of the same prompts, `words` words of each, under `settings`."""
-    defaults = SamplingDefaults.model_validate(_OFF | {"max_tokens": int(words * TOKENS_PER_WORD) + 8})
+    defaults = SamplingDefaults.model_validate(_OFF | {"max_tokens": room_for(passages, checkpoint.tokenizer)})
     params = [sampling_params(defaults, seed=seed, **settings) for seed in range(len(passages))]
     return continued_statistics(checkpoint, passages, books, params, words=words, precision="int8")
+
+
+def room_for(passages: Sequence[Passage], tokenizer: Tokenizer) -> int:
+    """How many tokens as many words as the authors' may take; hot settings make longer words."""
+    return max(len(tokenizer.encode(passage.continuation)) for passage in passages) * 3 // 2
 
 
 def continued_statistics(

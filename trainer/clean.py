@@ -44,11 +44,14 @@ class Cleaning:
 
     def __post_init__(self) -> None:
         try:
-            b"a".decode(self.encoding)
-        except LookupError:
+            is_usable = b"a\n".decode(self.encoding) == "a\n"
+        except (LookupError, UnicodeDecodeError):
+            is_usable = False
+        if not is_usable:
             raise CorpusError(
-                f"--encoding must be one that Python knows, such as windows-1251 or iso-8859-2, got {self.encoding!r}"
-            ) from None
+                "--encoding must be one that Python knows and that contains ASCII, such as windows-1251 or iso-8859-2, "
+                f"got {self.encoding!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +216,7 @@ class _Seen:
         hashes = ngram_hashes(words, 8)
         sample = frozenset(hashes[hashes % 64 == 0].tolist())
         for twin, other in self._samples.items():
-            smaller = min(len(sample), len(other))
-            if smaller >= 20 and len(sample & other) >= DUPLICATE_SHARE * smaller:
+            if len(sample) >= 20 and len(sample & other) >= DUPLICATE_SHARE * len(sample):
                 return twin
         self._digests[digest] = name
         self._samples[name] = sample

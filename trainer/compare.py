@@ -30,8 +30,7 @@ from core.errors import ConfigError, CorpusError, FablewrightError
 from core.products import Precision
 from core.requests import SamplingDefaults, sampling_params
 
-from .choose_sampling import continued_statistics, human_statistics
-from .corpus import read_documents
+from .choose_sampling import continued_statistics, human_statistics, room_for
 from .devices import keep_freed_memory
 from .evaluate import score_texts
 from .floors import measure_floors
@@ -39,6 +38,7 @@ from .memory import Memory
 from .presets import as_arguments, load_preset, read_experiment
 from .report import write_report
 from .samples import cut_passages, write_samples
+from .split import split_named
 from .text_statistics import TrainingBooks, first_words
 from .tokens import stream_of
 
@@ -48,6 +48,10 @@ Json = dict[str, Any]
 Texts = dict[str, list[str]]
 
 _PARTS = ("corpus", "valid", "test")
+_MEASURED_WITH = {
+    *("threads", "memory_words", "tune_tokens", "prompts", "temperatures", "sample_tokens"),
+    *("passages", "prompt_words", "passage_words"),
+}
 _PRESET = "--preset"  # what stands before it on a command line is paths
 _DECODED = {1: 1024, 64: 128}  # tokens by each of so many streams, to measure how fast they are written
 
@@ -108,6 +112,7 @@ def compare(args: argparse.Namespace) -> int:
     keep_freed_memory()
     plan.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _stage(plan.out, "settings", lambda: _settings(plan))
     _run_all(plan, contenders)
     results = collect(plan)
     paths = write_report(plan.title, results, plan.out)
@@ -131,6 +136,7 @@ def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
 
     Unless by the `whole` command, books and folders may be elsewhere: figures are reported on another machine too.
     """
+    _refuse_other_settings(plan)
     for run, seed in _contenders(plan):
         name = _folder_name(plan, run, seed)
         path = _result_of(plan.out / name, "train")
@@ -146,22 +152,27 @@ def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
             )
 
 
+def _refuse_other_settings(plan: Comparison) -> None:
+    """Raise ConfigError where what is there was measured otherwise than the plan says now."""
+    path, now = _result_of(plan.out, "settings"), _settings(plan)
+    before = _read(path) if path.exists() else now
+    if odd := [key for key in now if before[key] != now[key]]:
+        changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in odd)
+        raise ConfigError(f"{plan.out} holds results measured otherwise: {changes}; delete it, or name another `out`")
+
+
+def _settings(plan: Comparison) -> Json:
+    """What every contender is measured with, beside what is on its command line."""
+    return plan.model_dump(mode="json", include=_MEASURED_WITH)
+
+
 def collect(plan: Comparison) -> Json:
     """Gather what the stages have left so far, for the report."""
     runs = []
     for run, seed in _contenders(plan):
         name = _folder_name(plan, run, seed)
         runs.append({"name": name, "preset": run.preset} | _stages(plan.out / name))
-    facts = {
-        "minutes": plan.minutes,
-        "threads": plan.threads,
-        "corpus": str(plan.corpus),
-        "prompts": list(plan.prompts),
-        "temperatures": list(plan.temperatures),
-        "memory_words": plan.memory_words,
-        "passage_words": plan.passage_words,
-        "prompt_words": plan.prompt_words,
-    }
+    facts = {"minutes": plan.minutes, "corpus": str(plan.corpus)} | _settings(plan)
     return {"plan": facts, "runs": runs} | _stages(plan.out)
 
 
@@ -203,7 +214,9 @@ def _run_one(plan: Comparison, run: Run, seed: int, name: str) -> None:
     if not due:
         return
     checkpoint = load_checkpoint(work / "checkpoint")
-    texts = {part: [document.read() for document in read_documents(getattr(plan, part))] for part in _PARTS}
+    split = split_named(plan.corpus, plan.valid, plan.test)
+    parts = {"corpus": split.train, "valid": split.valid, "test": split.test}
+    texts = {part: [document.read() for document in documents] for part, documents in parts.items()}
     _stage(plan.out, "floors", lambda: _floors(texts, checkpoint))
     for stage, measure in due.items():
         _stage(out, stage, partial(measure, plan, texts, checkpoint))
@@ -361,7 +374,7 @@ def _statistics(plan: Comparison, texts: Texts, checkpoint: Checkpoint) -> Json:
         count=plan.passages,
     )
     books = TrainingBooks(texts["corpus"])
-    defaults = SamplingDefaults(max_tokens=plan.passage_words * 2)
+    defaults = SamplingDefaults(max_tokens=room_for(passages, checkpoint.tokenizer))
     params = [sampling_params(defaults, seed=seed) for seed in range(len(passages))]
     model = continued_statistics(checkpoint, passages, books, params, words=plan.passage_words)
     return {"human": asdict(human_statistics(checkpoint, passages, books)), "model": asdict(model)}

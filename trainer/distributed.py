@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
+
+_PATIENCE = timedelta(hours=2)  # for rank 0, which lays the books out alone
 
 
 def rank() -> int:
@@ -24,7 +27,8 @@ def start(device: torch.device) -> torch.device:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"  # weights begin on the CPU
+    distributed.init_process_group(backend, timeout=_PATIENCE)
     return device
 
 

@@ -32,6 +32,7 @@ ATTEMPTS = 4
 TIMEOUT_S = 60.0
 LONGEST_WAIT_S = 120.0
 _CHUNK_BYTES = 1 << 16
+_LONGEST_ROBOTS = 1 << 19
 
 _START = re.compile(r"^.*\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG.*?\*\*\*[^\n]*$", re.MULTILINE | re.IGNORECASE)
 _OLD_START = re.compile(r"^.*\*END[ *]+THE SMALL PRINT![^\n]*$", re.MULTILINE)
@@ -115,14 +116,25 @@ class Gutenberg:
             parts = urlsplit(self.mirror)
             if parts.scheme not in ("http", "https") or not parts.netloc:
                 raise CorpusError(f"--mirror must be a site such as https://gutenberg.example, got {self.mirror!r}")
-            rules = urllib.robotparser.RobotFileParser(f"{parts.scheme}://{parts.netloc}/robots.txt")
-            try:
-                rules.read()
-            except OSError as error:
-                raise CorpusError(f"{self.mirror}: cannot be reached: {error}") from None
-            self._robots = rules
+            self._robots = self._read_robots(f"{parts.scheme}://{parts.netloc}/robots.txt")
         if not self._robots.can_fetch(AGENT, url):
             raise CorpusError(f"{url}: the site's robots.txt does not allow this; choose a mirror with --mirror")
+
+    def _read_robots(self, url: str) -> urllib.robotparser.RobotFileParser:
+        rules = urllib.robotparser.RobotFileParser()
+        request = urllib.request.Request(url, headers={"User-Agent": AGENT})
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                rules.parse(response.read(_LONGEST_ROBOTS).decode("utf-8", "replace").splitlines())
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code not in (404, 410):
+                raise CorpusError(f"{url}: expected the site's rules, got status {error.code} {error.reason}") from None
+            rules.parse([])  # a site without rules allows everything
+        except (OSError, HTTPException) as error:
+            raise CorpusError(f"{self.mirror}: cannot be reached: {error}") from None
+        self._delay_s = max(self._delay_s, float(rules.crawl_delay(AGENT) or 0))
+        return rules
 
     def _download(self, url: str, part: Path) -> None:
         """Bring `url` into `part`, going on where an earlier try ended."""

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from core.checkpoint import sync
 from core.errors import CheckpointError, CorpusError
 from core.models import detach_state
 
@@ -89,9 +90,9 @@ class Loop:
         self._gradients = distributed.FlatGradients(model)
         self._plateau = Plateau(settings.plateau_factor)
         self._state = model.init_state(lanes)
-        self._began = 0.0  # progress before the first step: laying the data out takes time as well
+        self._began = 1.0  # progress before the first step: laying the data out takes time as well
         self._step_s = 0.0  # what the last step took
-        self._validations = 0
+        self._validations = settings.validations  # shares of the run after which one was due
         self._validated = 0  # tokens that each validation reads
         self._validating_s = 0.0
         self._without_gain = 0
@@ -101,6 +102,7 @@ class Loop:
         """Train to the end. True if it got there, False if a signal or `stop_at_step` ended it early, state saved."""
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         last_save = time.monotonic()
+        has_begun = False
         weights = sum(parameter.numel() for parameter in self.model.parameters())
         log.info("started step=%d weights=%d processes=%d", self.step, weights, distributed.world_size())
         try:
@@ -115,8 +117,9 @@ class Loop:
                 ]
                 progress, stop, save, may_validate = distributed.from_first(facts, self._device)
                 due = int(progress * self.settings.validations)
-                if self.step == 0 and progress < 1:
-                    self._began, self._validations = progress, due
+                if not has_begun:
+                    self._begin(progress, due)
+                    has_begun = True
                 if (due > self._validations or self._ends_epoch()) and (may_validate or progress >= 1):
                     self._validations = due
                     self._check(progress)
@@ -132,6 +135,18 @@ class Loop:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _begin(self, progress: float, due: int) -> None:
+        """Note where the run stands before its first step; one that goes on for longer stands further back than it did.
+
+        Raises CorpusError where no time is left for a step.
+        """
+        if self.step == 0 and progress >= 1:
+            raise CorpusError(
+                f"no time is left to train: getting ready took {self.clock.seconds():.0f} s; give it more minutes"
+            )
+        self._began = min(self._began, progress)
+        self._validations = min(self._validations, due)
 
     def _train_step(self, progress: float) -> None:
         settings = self.settings
@@ -289,6 +304,7 @@ class Loop:
             if self._folder.exists():
                 os.replace(self._folder, old)
             os.replace(aside, self._folder)
+            sync(self._folder.parent)
             shutil.rmtree(old, ignore_errors=True)
         distributed.barrier()
 
@@ -302,7 +318,9 @@ class Loop:
             tensors |= {f"model.{name}": x.contiguous() for name, x in self.model.state_dict().items()}
             tensors |= self._optimizer_tensors() | self._average.tensors()
             (folder / "facts.json").write_text(json.dumps(self._facts()), encoding="utf-8")
+            sync(folder / "facts.json")
         save_file(tensors, folder / f"rank{rank}.safetensors")
+        sync(folder / f"rank{rank}.safetensors")
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -323,10 +341,17 @@ class Loop:
         }
 
     def load(self) -> bool:
-        """Go on from what `save` wrote; False if there is nothing."""
+        """Go on from what `save` wrote; False if there is nothing. Raises CheckpointError where it is damaged."""
         folder = saved_state(self._folder)
         if folder is None:
             return False
+        try:
+            self._load(folder)
+        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: expected the state of a run, got a damaged one: {error}") from error
+        return True
+
+    def _load(self, folder: Path) -> None:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         saved = [f"rank{rank}.safetensors" for rank in range(facts["world_size"])]
         parts = [load_file(folder / name, device=str(self._device)) for name in saved]
@@ -354,7 +379,6 @@ class Loop:
         plateau = self._plateau
         plateau.scale, plateau.best, plateau.bad, plateau.epoch = facts["plateau"]
         self._average.load_state(facts["average"], first)
-        return True
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
         states = self._optimizer.state_dict()["state"]

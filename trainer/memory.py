@@ -161,7 +161,7 @@ class GradientStatistics:
         total = torch.zeros_like(weights.flat)
         state = model.init_state(1)
         count = 0
-        with torch.enable_grad():
+        with _gradients():
             for inputs, targets in _segments(ids[: _STATISTICS_SEGMENTS * segment + 1], segment, state[0].device):
                 hidden, state = model.hidden(inputs, state)
                 logits = functional.linear(hidden.output[:, 0], model.output_weight, model.output_bias)
@@ -304,11 +304,18 @@ def _learning(
             values.sub_(gradient.mul_(rate).clamp_(-furthest, furthest)).lerp_(goal, share)
 
     try:
-        with torch.enable_grad():
+        with _gradients():
             yield learn
     finally:
         weights.flat.copy_(trained)
         weights.release()
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """Give gradients of a model that does not drop out: cuDNN's LSTM has them in training alone."""
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        yield
 
 
 class _Weights:

@@ -27,7 +27,7 @@ _UPDATES_A_PASS = 100
 _LATER_PASSES = 3.0  # at most, of a model that has learned before: more only teach it the books by heart
 _LANES = (32, 96)  # fewer rows make slow products
 _WINDOWS = (32, 64)
-_BYTES_PER_TOKEN = 4.0  # of the default vocabulary on English prose
+_BYTES_PER_TOKEN = {512: 1.9, 1024: 2.7, 2048: 3.3, 4096: 3.8, 8192: 4.0}  # of so many pieces, on English prose
 _OVERHEAD = 0.85  # share of the time that is training, not validation or laying data out
 
 
@@ -94,13 +94,22 @@ class Wishes:
         return Plan(**asdict(self))
 
 
-def make_plan(wishes: Wishes, *, corpus_bytes: int, seconds: float, flops: float, has_learned: bool = False) -> Plan:
+def make_plan(
+    wishes: Wishes,
+    *,
+    corpus_bytes: int,
+    seconds: float,
+    flops: float,
+    bytes_per_token: float | None = None,
+    has_learned: bool = False,
+) -> Plan:
     """Choose the largest network that still passes over the books often enough in the time given.
 
-    One that has learned before does not pass over them too often: where there is time left, the run ends early.
+    One that has learned before does not pass over them too often: where there is time left, the run ends early. What a
+    token of these books stands for is guessed from the size of the vocabulary, unless `bytes_per_token` is known.
     """
     vocab_size = wishes.vocab_size or _vocab_size(corpus_bytes)
-    corpus_tokens = max(1.0, corpus_bytes / _BYTES_PER_TOKEN)
+    corpus_tokens = max(1.0, corpus_bytes / (bytes_per_token or _bytes_per_token(vocab_size)))
     layers = wishes.layers or _LAYERS
     chosen = None
     for sizes in _SIZES:
@@ -181,6 +190,11 @@ def _vocab_size(corpus_bytes: int) -> int:
     while size > 512 and corpus_bytes < 600 * size:
         size //= 2
     return size
+
+
+def _bytes_per_token(vocab_size: int) -> float:
+    """As many pieces as the nearest size that was measured has."""
+    return _BYTES_PER_TOKEN[min(_BYTES_PER_TOKEN, key=lambda size: abs(math.log(size / vocab_size)))]
 
 
 def _dropout(passes: float) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from core.novelty import NoveltyIndex
-from core.tokenizer import Tokenizer, TokenizerKind
+from core.tokenizer import SPECIAL_PIECES, Tokenizer, TokenizerKind
 
 from .corpus import Document
 from .split import Split
@@ -72,6 +72,16 @@ def prepare(
     (folder / _BOOKS).write_text(json.dumps(books) + "\n", encoding="utf-8")  # last: now all of it is there
 
 
+def count_closed(documents: Iterable[Document], kind: TokenizerKind, min_count: int) -> tuple[int, int]:
+    """How many pieces a vocabulary of all words or characters needs, and how many tokens they make of the books."""
+    counts: Counter[str] = Counter()
+    for document in documents:
+        for stretch in document.stretches():
+            counts.update(stretch.split() if kind == "word" else stretch)
+    least = min_count if kind == "word" else 1
+    return SPECIAL_PIECES + sum(count >= least for count in counts.values()), counts.total()
+
+
 def _room_for_characters(texts: Iterable[str], vocab_size: int) -> tuple[int, float]:
     """A vocabulary that has room for the text's characters beside some longer pieces, and what share of it they cover.
 
@@ -109,6 +119,14 @@ def open_data(folder: Path) -> Data:
     )
 
 
+def oov_rates(data: Data) -> dict[str, float]:
+    """What share of the tokens of validation and test text a closed vocabulary does not know; empty for an open one."""
+    if data.tokenizer.is_lossless:
+        return {}
+    unknown = data.tokenizer.unknown_id
+    return {part: float(np.mean(data.ids[part] == unknown)) for part in ("valid", "test") if part in data.ids}
+
+
 def table(data: Data) -> str:
     """The split as people check it: tokens, words and bytes of each part."""
     rows = [(name, data.counts[name]) for name in PARTS if name in data.counts]
@@ -123,6 +141,7 @@ def table(data: Data) -> str:
     if "pretrain" in data.counts:
         counts = data.counts["pretrain"]
         lines.append(f"{'pretraining':<12}{counts.tokens:>14,}{counts.words:>14,}{counts.bytes:>14,}")
+    lines += [f"of {names[part]} tokens {rate:.1%} are not in the vocabulary" for part, rate in oov_rates(data).items()]
     return "\n".join(lines)
 
 

@@ -26,7 +26,10 @@ def split_named(train: Path, valid: Path, test: Path | None) -> Split:
     documents = leave_out(read_documents(train), [path for path in (valid, test) if path is not None])
     if not documents:
         raise CorpusError(f"expected training text in {train} beside the validation and test files, found none")
-    return Split(train=documents, valid=read_documents(valid), test=read_documents(test) if test else [])
+    held_out = leave_out(read_documents(valid), [test] if test else [])  # test text must not choose the checkpoint
+    if not held_out:
+        raise CorpusError(f"expected validation text in {valid} beside the test files, found none")
+    return Split(train=documents, valid=held_out, test=read_documents(test) if test else [])
 
 
 def leave_out(documents: list[Document], paths: Iterable[Path]) -> list[Document]:

@@ -13,6 +13,7 @@ from typing import Any
 from core.checkpoint import Checkpoint, load_checkpoint
 from core.engines import RUN_CHECKPOINT, SHIPPED
 from core.errors import ConfigError
+from core.tokenizer import Tokenizer
 
 from .corpus import Document
 
@@ -74,14 +75,15 @@ def _fits(checkpoint: Checkpoint, books: Sequence[Document]) -> bool:
     """Whether it has read more than these books hold, in a language like theirs as far as its vocabulary tells."""
     read = [counts for part, counts in checkpoint.config.training["corpus"].items() if part in _LEARNED_FROM]
     size, tokens = (sum(counts[unit] for counts in read) for unit in ("bytes", "tokens"))
-    return bool(size > sum(book.size for book in books) and _bytes_per_token(checkpoint, books) > _FIT * size / tokens)
+    has_read_more = size > sum(book.size for book in books)
+    return bool(has_read_more and bytes_per_token(checkpoint.tokenizer, books) > _FIT * size / tokens)
 
 
-def _bytes_per_token(checkpoint: Checkpoint, books: Sequence[Document]) -> float:
-    """How much text a piece of its vocabulary stands for in samples of these books."""
+def bytes_per_token(tokenizer: Tokenizer, books: Sequence[Document]) -> float:
+    """How much text a token stands for in samples of these books."""
     size = tokens = 0
     for book in books:
         for stretch in book.stretches(_SAMPLED_FROM):
             sample = stretch[:_SAMPLE]
-            size, tokens = size + len(sample.encode()), tokens + len(checkpoint.tokenizer.encode(sample))
+            size, tokens = size + len(sample.encode()), tokens + len(tokenizer.encode(sample))
     return size / max(1, tokens)

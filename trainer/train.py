@@ -18,6 +18,7 @@ from core.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint, save_
 from core.errors import ConfigError, CorpusError
 from core.models import build_model
 from core.novelty import NoveltyIndex
+from core.tokenizer import TokenizerKind
 
 from . import distributed
 from .batches import build_batches
@@ -28,11 +29,11 @@ from .devices import find_device, has_fast_bfloat16, keep_freed_memory
 from .initialise import initialise
 from .loop import Loop, LoopSettings, forget, saved_state
 from .plan import Plan, Wishes, make_plan, measure_flops
-from .prepare import Data, is_prepared, open_data, prepare, table
+from .prepare import Data, count_closed, is_prepared, oov_rates, open_data, prepare, table
 from .progress import Progress
 from .schedule import CLOCKS, Clock, peak_rate
 from .split import Split, leave_out, split_contiguous, split_files, split_named
-from .start import SIZES, choose_start, lineage, load_start, read_before
+from .start import SIZES, bytes_per_token, choose_start, lineage, load_start, read_before
 from .validate import Validation, validate
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     if is_first:
         if args.resume and is_prepared(out / "data"):
             _refuse_other_options(args, out)
+            _note_options(args, out)
         else:
             _lay_out(args, out, device)
     distributed.barrier()
@@ -113,11 +115,18 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         raise CorpusError(f"expected other books in {args.pretrain}, but all of them hold validation or test text")
     start = choose_start(args, split.train)
     sizes = {size: getattr(args, size) if start is None else start.config.model[size] for size in SIZES}
+    kind: TokenizerKind = args.tokenizer or "unigram"
+    books = split.train + pretrain
+    corpus_bytes, each = sum(document.size for document in books), None
+    if start is not None:
+        each = bytes_per_token(start.tokenizer, books)
+    elif kind in ("word", "char") and sizes["vocab_size"] is None:
+        sizes["vocab_size"], tokens = count_closed(books, kind, args.min_count)
+        each = corpus_bytes / max(1, tokens)
     wishes = Wishes(**sizes, dropout=args.dropout, lanes=args.lanes, bptt=args.bptt)
     if wishes.are_complete:
         plan = wishes.fixed()
     else:
-        corpus_bytes = sum(document.size for document in split.train + pretrain)
         flops = measure_flops(
             args.architecture or "awd_lstm" if start is None else start.config.architecture,
             device,
@@ -130,13 +139,13 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
             corpus_bytes=corpus_bytes,
             seconds=60 * args.minutes,
             flops=flops,
+            bytes_per_token=each,
             has_learned=start is not None and not pretrain,
         )
     if start is not None:
         plan = replace(plan, start=str(start.path))
     forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
-    options = _deciding(args) | {"minutes": args.minutes, "steps": args.steps}
-    (out / "options.json").write_text(json.dumps(options) + "\n", encoding="utf-8")
+    _note_options(args, out)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
     prepare(
         out / "data",
@@ -144,7 +153,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
         pretrain,
         tokenizer=None if start is None else start.tokenizer,
         vocab_size=plan.vocab_size,
-        kind=args.tokenizer or "unigram",
+        kind=kind,
         min_count=args.min_count,
     )
 
@@ -152,6 +161,15 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
 def _deciding(args: argparse.Namespace) -> dict[str, Any]:
     """The options that make a run what it is."""
     return {name: value for name, value in sorted(vars(args).items()) if name not in _MAY_CHANGE}
+
+
+def _note_options(args: argparse.Namespace, out: Path) -> None:
+    """Leave what makes this run what it is, and how long it goes on, for whoever resumes it."""
+    options = _deciding(args) | {"minutes": args.minutes, "steps": args.steps}
+    if _options_before(out) != options:
+        aside = out / "options.json.new"
+        aside.write_text(json.dumps(options) + "\n", encoding="utf-8")
+        aside.replace(out / "options.json")
 
 
 def _options_before(out: Path) -> dict[str, Any]:
@@ -315,11 +333,13 @@ def _model_config(args: argparse.Namespace, data: Data, plan: Plan, architecture
 
 
 def _facts_before(start: Checkpoint | None, data: Data) -> dict[str, Any]:
-    """What config.json and the model card say about the model that a run goes on from."""
-    if start is None:
-        return {}
-    known = read_before(start, data.books)
-    return {"start": lineage(start)} | ({"read_before": known} if known else {})
+    """What config.json and the model card say that stands before the first step."""
+    rates = oov_rates(data)
+    facts: dict[str, Any] = {"oov_rates": rates} if rates else {}
+    if start is not None:
+        known = read_before(start, data.books)
+        facts |= {"start": lineage(start)} | ({"read_before": known} if known else {})
+    return facts
 
 
 def _training_facts(args: argparse.Namespace, data: Data, plan: Plan, loop: Loop, valid: Validation) -> dict[str, Any]:

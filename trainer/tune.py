@@ -7,7 +7,6 @@ better. The best options are written as a preset that `train --preset` takes.
 """
 
 import argparse
-import fcntl
 import json
 import logging
 import math
@@ -22,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 import optuna
 import sqlalchemy as sa
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.errors import ConfigError, CorpusError, StoreError
@@ -30,6 +30,7 @@ from .presets import as_arguments, load_preset, read_experiment
 
 log = logging.getLogger(__name__)
 
+_VOCABULARY = {"vocab_size", "min_count", "tokenizer"}
 _POLL_S = 0.5
 _POINTS = 25  # of a trial's time, at which it can be compared with others
 _SCHEMA = "fablewright_tune"
@@ -112,7 +113,7 @@ def tune(args: argparse.Namespace) -> int:
     """Run the command: this worker's share of the trials, then the best preset so far."""
     search = read_search(Path(args.plan))
     search.out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the trial's process ends too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the trial's process ends, and the trial with it
     try:
         study = open_study(search)
         study.optimize(lambda trial: _try(search, trial), n_trials=args.trials, catch=(CorpusError,))
@@ -134,13 +135,19 @@ def tune(args: argparse.Namespace) -> int:
 def read_search(path: Path) -> Search:
     """Read a SEARCH.toml. Raises ConfigError that names every bad key."""
     search = read_experiment(path, Search)
-    load_preset(search.preset)
+    fixed = load_preset(search.preset) | search.options
+    kinds = getattr(search.space.get("tokenizer"), "values", [fixed.get("tokenizer")])
+    if {"word", "char"}.intersection(kinds) and (odd := _VOCABULARY & set(search.space)):
+        raise ConfigError(
+            f"{path}: {', '.join(sorted(odd))} cannot be searched with a closed vocabulary: the smallest would win, "
+            "for it leaves out what is hardest"
+        )
     return search
 
 
 def open_study(search: Search) -> optuna.Study:
-    """Create the study, or join the one of that name."""
-    return optuna.create_study(
+    """Create the study, or join the one of that name. Raises ConfigError where that one was begun as another search."""
+    study = optuna.create_study(
         study_name=search.name,
         storage=_storage(search),
         load_if_exists=True,
@@ -148,6 +155,13 @@ def open_study(search: Search) -> optuna.Study:
         sampler=optuna.samplers.TPESampler(constant_liar=True),  # workers side by side try different things
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3),
     )
+    now = search.model_dump(mode="json", exclude={"out", "space"})
+    before = study.user_attrs.get("search", now)
+    if odd := [name for name in now if before[name] != now[name]]:
+        changes = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in odd)
+        raise ConfigError(f"search {search.name!r} began otherwise: {changes}; give it another name to begin it again")
+    study.set_user_attr("search", now)
+    return study
 
 
 def preset_text(search: Search, study: optuna.Study) -> str:
@@ -231,8 +245,7 @@ def _storage(search: Search) -> optuna.storages.RDBStorage:
     except sa.exc.ArgumentError:
         raise ConfigError("DATABASE_URL must be a URL such as postgresql://user@host/name") from None
     if url.get_backend_name() != "postgresql":
-        with (search.out / "trials.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(search.out / "trials.lock"):
             return optuna.storages.RDBStorage(f"sqlite:///{search.out / 'trials.sqlite3'}")
     url = url.set(drivername="postgresql+psycopg")  # Optuna works with drivers that block
     try:

@@ -21,8 +21,8 @@ title = "Two <small> contenders"
 out = "{folder}/out"
 work = "{folder}/work"
 corpus = "{folder}/books"
-valid = "{folder}/valid.txt"
-test = "{folder}/test.txt"
+valid = "{folder}/books/valid.txt"
+test = "{folder}/books/test.txt"
 minutes = 1
 threads = 1
 tune_tokens = 100
@@ -63,8 +63,8 @@ def plan_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
     (folder / "books").mkdir()
     (folder / "books" / "one.txt").write_text(TEXT)
-    (folder / "valid.txt").write_text(TEXT.replace("donkey", "goose"))
-    (folder / "test.txt").write_text(TEXT.replace("fox", "badger"))
+    (folder / "books" / "valid.txt").write_text(TEXT.replace("donkey", "goose"))
+    (folder / "books" / "test.txt").write_text(TEXT.replace("fox", "badger"))
     path = folder / "PLAN.toml"
     path.write_text(PLAN.format(folder=folder))
     return path
@@ -162,6 +162,23 @@ def test_results_of_another_plan_are_not_taken_for_those_of_this_one(
     changed.write_text(plan_path.read_text().replace("minutes = 1", "minutes = 2"))
     with pytest.raises(ConfigError, match=r"small holds results of another plan: .*--minutes 1.0 .*--minutes 2.0"):
         compare(Namespace(plan=changed, report_only=True, only=None))
+
+
+@pytest.mark.parametrize("given", [("threads = 1", "threads = 3"), ('"The fox & the"', '"The owl"')])
+def test_results_measured_otherwise_are_not_taken_for_those_of_this_plan(
+    plan_path: Path, out: Path, tmp_path: Path, given: tuple[str, str]
+) -> None:
+    changed = tmp_path / "PLAN.toml"
+    changed.write_text(plan_path.read_text().replace(*given))
+    with pytest.raises(ConfigError, match=r"holds results measured otherwise: (threads|prompts) was .* and is"):
+        compare(Namespace(plan=changed, report_only=True, only=None))
+
+
+def test_held_out_books_below_the_training_books_are_no_training_text(out: Path) -> None:
+    scores = json.loads((out / "small" / "stages" / "scores.json").read_text())
+    assert scores["train"]["words"] <= len(TEXT.split())
+    floors = json.loads((out / "stages" / "floors.json").read_text())
+    assert floors["test"]["xz, primed"]["bits_per_byte"] > 0.15  # 0.06 where it has read the text itself
 
 
 def test_results_from_other_books_are_not_taken_for_those_of_these(plan_path: Path, out: Path, tmp_path: Path) -> None:

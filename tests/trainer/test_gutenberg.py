@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,7 +55,7 @@ class Library(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Desk)
         self.books: dict[int, bytes] = {7: BOOK.encode()}
-        self.robots = "User-agent: *\nDisallow: /private/\n"
+        self.robots, self.robots_status = "User-agent: *\nDisallow: /private/\n", 200
         self.troubles: list[str] = []
         self.requests: list[tuple[str, str | None]] = []
 
@@ -68,7 +69,7 @@ class _Desk(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/robots.txt":
-            self._answer(200, self.server.robots.encode())
+            self._answer(self.server.robots_status, self.server.robots.encode())
             return
         self.server.requests.append((self.path, self.headers["Range"]))
         match = re.fullmatch(r"/cache/epub/(\d+)/pg\1\.txt", self.path)
@@ -187,6 +188,28 @@ def test_robots_txt_is_obeyed(visitor: Gutenberg, library: Library, tmp_path: Pa
     _, failures = visitor.fetch([7], tmp_path)
     assert "robots.txt does not allow this" in str(failures[7])
     assert library.requests == []
+
+
+def test_a_site_without_robots_txt_allows_everything(visitor: Gutenberg, library: Library, tmp_path: Path) -> None:
+    library.robots_status = 404
+    assert visitor.fetch([7], tmp_path)[1] == {}
+
+
+def test_a_site_that_cannot_tell_its_rules_is_named_with_its_status(
+    visitor: Gutenberg, library: Library, tmp_path: Path
+) -> None:
+    library.robots_status = 503
+    _, failures = visitor.fetch([7], tmp_path)
+    assert "/robots.txt: expected the site's rules, got status 503" in str(failures[7])
+    assert library.requests == []
+
+
+def test_the_delay_that_a_site_asks_for_is_kept(visitor: Gutenberg, library: Library, tmp_path: Path) -> None:
+    library.robots = "User-agent: *\nCrawl-delay: 1\n"
+    library.books[8] = BOOK.encode()
+    began = time.monotonic()
+    assert visitor.fetch([7, 8], tmp_path)[1] == {}
+    assert time.monotonic() - began > 0.99
 
 
 def test_a_book_under_copyright_is_refused(visitor: Gutenberg, library: Library, tmp_path: Path) -> None:

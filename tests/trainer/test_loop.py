@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.errors import CheckpointError, CorpusError
 from core.models import build_model
 from trainer.batches import Batches, Single
 from trainer.loop import Loop, LoopSettings
@@ -76,6 +77,56 @@ def test_a_step_that_would_end_too_late_is_not_begun(tmp_path: Path) -> None:
     loop = _loop(tmp_path, Clock(minutes=1, now=lambda: now), report=work)
     loop.run()
     assert (loop.step, now) == (5, 50)
+
+
+def test_a_finished_run_that_goes_on_for_longer_is_validated_and_kept_again(tmp_path: Path) -> None:
+    losses = itertools.count(10, -1)
+    kept: list[float] = []
+
+    def validate(most: int) -> Validation:
+        loss = float(next(losses))
+        return Validation(loss=loss, bits_per_byte=loss, word_perplexity=None, token_perplexity=loss)
+
+    given: dict[str, Any] = {"validate": validate, "on_best": lambda validation: kept.append(validation.loss)}
+    _loop(tmp_path, Clock(steps=3), **given).run()
+    assert kept == [10, 9, 8]
+    longer = _loop(tmp_path, Clock(steps=30), **given)
+    assert longer.load()
+    longer.run()
+    assert kept == [10, 9, 8, 7, 6, 5]
+
+
+def test_a_run_that_goes_on_for_longer_never_unlearns(tmp_path: Path) -> None:
+    now, rates = 0.0, []
+
+    def work(facts: dict[str, float]) -> None:
+        nonlocal now
+        now += 1
+        rates.append(facts["lr"])
+
+    clock = Clock(minutes=1, elapsed_s=30, now=lambda: now)  # half of it went into getting ready
+    _loop(tmp_path, clock, report=work).run(stop_at_step=5)
+    longer = _loop(tmp_path, Clock(minutes=10, now=lambda: now), report=work)
+    assert longer.load()
+    longer.run()
+    assert len(rates) > 100
+    assert min(rates) >= 0
+
+
+def test_a_run_whose_time_was_over_before_its_first_step_keeps_nothing(tmp_path: Path) -> None:
+    kept: list[Validation] = []
+    loop = _loop(tmp_path, Clock(minutes=1, elapsed_s=90, now=lambda: 0.0), on_best=kept.append)
+    with pytest.raises(CorpusError, match="getting ready took 90 s; give it more minutes"):
+        loop.run()
+    assert not kept
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    _loop(tmp_path, Clock(steps=3)).run()
+    state = tmp_path / "resume" / "rank0.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="resume: expected the state of a run, got a damaged one"):
+        _loop(tmp_path, Clock(steps=6)).load()
 
 
 def test_averaging_is_decided_at_the_ends_of_epochs(tmp_path: Path) -> None:

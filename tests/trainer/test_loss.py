@@ -39,3 +39,9 @@ def test_a_hopeless_prediction_in_training_has_a_finite_loss_and_gradient() -> N
     assert 87 < loss.item() < 88
     assert bias.grad is not None
     assert bias.grad.tolist() == [-1.0, 1.0]
+
+
+def test_a_hopeless_prediction_is_measured_in_full_where_nothing_learns() -> None:
+    bias = torch.tensor([0.0, 500.0], requires_grad=True)
+    with torch.no_grad():
+        assert cross_entropy(torch.zeros(1, 1), torch.zeros(2, 1), bias, torch.tensor([0])).item() == 500.0

@@ -94,3 +94,15 @@ def test_named_folders_inside_the_corpus_are_not_trained_on(tmp_path: Path) -> N
         (tmp_path / name / "a.txt").write_text(name)
     split = split_named(tmp_path, tmp_path / "valid", None)
     assert [_texts(part) for part in (split.train, split.valid, split.test)] == [["train"], ["valid"], []]
+
+
+def test_named_test_text_inside_the_validation_folder_does_not_choose_the_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "held" / "test").mkdir(parents=True)
+    for name in ("book.txt", "held/valid.txt", "held/test/test.txt"):
+        (tmp_path / name).write_text(name)
+    split = split_named(tmp_path, tmp_path / "held", tmp_path / "held" / "test")
+    assert _texts(split.train) == ["book.txt"]
+    assert _texts(split.valid) == ["held/valid.txt"]
+    assert _texts(split.test) == ["held/test/test.txt"]
+    with pytest.raises(CorpusError, match=r"expected validation text in .* beside the test files, found none"):
+        split_named(tmp_path, tmp_path / "held" / "test", tmp_path / "held")

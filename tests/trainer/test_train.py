@@ -343,6 +343,23 @@ def test_a_resumed_run_has_the_steps_it_was_given_before(
     _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
 
 
+@pytest.mark.parametrize(("kind", "unknown"), [("word", "deliberations"), ("char", "Ω")])
+def test_a_closed_vocabulary_has_all_that_the_books_have_unless_a_size_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, unknown: str
+) -> None:
+    (tmp_path / "book.txt").write_text(TEXT * 20)
+    (tmp_path / "valid.txt").write_text(f"{TEXT} {unknown}")
+    sizes = [f"--{name}={value}" for name, value in SIZES.items() if name != "vocab-size"]
+    options = ["--valid", str(tmp_path / "valid.txt"), "--out", str(tmp_path / "run"), "--tokenizer", kind]
+    assert main(["train", str(tmp_path / "book.txt"), *options, "--quiet", "--steps", "2", *sizes]) == 0
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint")
+    ids = checkpoint.tokenizer.encode(f"{TEXT} {unknown}")
+    assert ids.count(checkpoint.tokenizer.unknown_id) == 1
+    assert 0 < checkpoint.config.training["oov_rates"]["valid"] < 0.01
+    assert "of validation tokens 0." in capsys.readouterr().out
+    assert "Not in its vocabulary: 0." in (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+
+
 def test_a_title_that_is_no_unicode_is_still_told(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "caf\udce9 noir.txt").write_text(TEXT)

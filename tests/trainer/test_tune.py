@@ -114,7 +114,7 @@ def test_other_choices_need_another_search(
     read_search(plan).out.mkdir()
     study = open_study(read_search(plan))
     study.optimize(lambda trial: suggest(read_search(plan), trial), n_trials=1)
-    plan.write_text(plan.read_text().replace('["unigram", "bpe"]', '["char", "bpe"]'))
+    plan.write_text(plan.read_text().replace('["unigram", "bpe"]', '["bpe", "unigram"]'))
     assert main(["tune", str(plan), "--trials", "1"]) == 2
     assert "give the search another name to begin it again" in capsys.readouterr().err
 
@@ -162,6 +162,7 @@ def test_the_best_of_several_becomes_the_preset(plan: Path) -> None:
         ("low = 1e-3", "low = 0.0", "above 0 on a log scale, got 0 and 0.01"),
         ('kind = "choice"', 'kind = "whim"', "space.tokenizer: input tag 'whim' .* does not match"),
         ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
+        ('values = ["unigram", "bpe"]', 'values = ["unigram", "word"]', "tokenizer cannot be searched with a closed"),
         ("threads = 1", 'preset = "quick"', "preset must be one of .*course, fast, .* got 'quick'"),
     ],
 )
@@ -169,6 +170,16 @@ def test_a_wrong_search_is_refused_before_anything_runs(plan: Path, old: str, ne
     plan.write_text(plan.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=message):
         read_search(plan)
+
+
+def test_a_search_that_goes_on_otherwise_than_it_began_is_refused(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    search = read_search(plan)
+    search.out.mkdir()
+    open_study(search)
+    open_study(search)
+    with pytest.raises(ConfigError, match=r"'tiny-search' began otherwise: minutes was 2.0 and is 20.0;"):
+        open_study(search.model_copy(update={"minutes": 20.0}))
 
 
 def test_the_search_that_comes_with_the_trainer_is_sound() -> None:
