@@ -24,7 +24,7 @@ from . import distributed
 from .batches import build_batches
 from .card import model_card
 from .conclude import METHOD, measure, sample
-from .corpus import read_documents
+from .corpus import Document, read_documents
 from .devices import find_device, has_fast_bfloat16, keep_freed_memory
 from .initialise import initialise
 from .loop import Loop, LoopSettings, forget, saved_state
@@ -114,15 +114,31 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     if args.pretrain and not pretrain:
         raise CorpusError(f"expected other books in {args.pretrain}, but all of them hold validation or test text")
     start = choose_start(args, split.train)
+    plan = _plan(args, split.train + pretrain, start, device)
+    forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
+    _note_options(args, out)
+    (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
+    prepare(
+        out / "data",
+        split,
+        pretrain,
+        tokenizer=None if start is None else start.tokenizer,
+        vocab_size=plan.vocab_size,
+        kind=_tokenizer_kind(args),
+        min_count=args.min_count,
+    )
+
+
+def _plan(args: argparse.Namespace, books: list[Document], start: Checkpoint | None, device: torch.device) -> Plan:
+    """Fill in what the command line leaves open, from the books and the measured speed of this machine."""
     sizes = {size: getattr(args, size) if start is None else start.config.model[size] for size in SIZES}
-    kind: TokenizerKind = args.tokenizer or "unigram"
-    books = split.train + pretrain
-    corpus_bytes, each = sum(document.size for document in books), None
+    corpus_bytes, bytes_each = sum(document.size for document in books), None
+    kind = _tokenizer_kind(args)
     if start is not None:
-        each = bytes_per_token(start.tokenizer, books)
+        bytes_each = bytes_per_token(start.tokenizer, books)
     elif kind in ("word", "char") and sizes["vocab_size"] is None:
         sizes["vocab_size"], tokens = count_closed(books, kind, args.min_count)
-        each = corpus_bytes / max(1, tokens)
+        bytes_each = corpus_bytes / max(1, tokens)
     wishes = Wishes(**sizes, dropout=args.dropout, lanes=args.lanes, bptt=args.bptt)
     if wishes.are_complete:
         plan = wishes.fixed()
@@ -139,23 +155,14 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
             corpus_bytes=corpus_bytes,
             seconds=60 * args.minutes,
             flops=flops,
-            bytes_per_token=each,
-            has_learned=start is not None and not pretrain,
+            bytes_per_token=bytes_each,
+            has_learned=start is not None and not args.pretrain,
         )
-    if start is not None:
-        plan = replace(plan, start=str(start.path))
-    forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
-    _note_options(args, out)
-    (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
-    prepare(
-        out / "data",
-        split,
-        pretrain,
-        tokenizer=None if start is None else start.tokenizer,
-        vocab_size=plan.vocab_size,
-        kind=kind,
-        min_count=args.min_count,
-    )
+    return plan if start is None else replace(plan, start=str(start.path))
+
+
+def _tokenizer_kind(args: argparse.Namespace) -> TokenizerKind:
+    return args.tokenizer or "unigram"
 
 
 def _deciding(args: argparse.Namespace) -> dict[str, Any]:
