@@ -44,7 +44,7 @@ RANGES = {
     "min_p": Range(0, 1),
     "repetition_penalty": Range(1, 2),
     "cache_strength": Range(0, 1),
-    "pace": Range(0.01, 1000, or_zero=True),
+    "pace": Range(0.5, 1000, or_zero=True),
 }
 
 

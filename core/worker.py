@@ -135,6 +135,10 @@ class Worker:
             with torch.inference_mode():
                 self._loop()
         finally:
+            del (
+                self._decoder,
+                self._sampler,
+            )  # or the weights would wait for a garbage collection: the engine is in a cycle
             self.ended.set_result(None)
 
     def _loop(self) -> None:

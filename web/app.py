@@ -79,7 +79,7 @@ class Web:
                 show_problems,
                 self._visitors.recognise,
                 same_origin_only(self.settings.allowed_origins),
-                self.limits.spend_on_changes,
+                self.limits.spend_on_work,
             ],
             client_max_size=self.settings.max_message_bytes,
         )
@@ -113,8 +113,11 @@ class Web:
             await self._visitors.recheck_key(request)
             return await self.generations.open(wanted)
 
-        def begin(message: protocol.Start) -> Stream:
+        def spend() -> None:
             self.limits.spend(visitor.client)
+
+        def begin(message: protocol.Start) -> Stream:
+            spend()
             wanted = Wanted(
                 visitor=visitor,
                 source="web",
@@ -131,6 +134,7 @@ class Web:
         socket = Socket(
             settings=self.settings,
             begin=begin,
+            spend=spend,
             kept=self._kept,
             sockets_open=self._sockets.__len__,
             count_error=self.metrics.count_error,

@@ -68,7 +68,11 @@ class Generations:
         own = await self._settings_of(wanted.visitor)
         settings = {name: own[name] for name in SamplingDefaults.model_fields if name in own} if personal else {}
         asked = {name: value for name, value in wanted.sampling.items() if value is not None}
-        checkpoint = self.checkpoint_name(wanted.checkpoint or (own.get("checkpoint") if personal else None))
+        mine = own.get("checkpoint") if personal else None  # which may have gone since it was chosen
+        checkpoint = self.checkpoint_name(wanted.checkpoint or (mine if mine in self.engines.names() else None))
+        if "max_tokens" not in asked:  # nobody's wish is refused for what they did not ask
+            length = settings.get("max_tokens", self.defaults.max_tokens)
+            settings["max_tokens"] = min(length, self.request_limits.max_tokens)
         request = GenerationRequest(
             prompt=wanted.prompt,
             sampling=sampling_params(self.defaults, **settings | asked),

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 from aiohttp.typedefs import Handler
 from aiohttp.web import Request, StreamResponse, middleware
+from pydantic import ValidationError
+
+from core.errors import InputError
 
 from .problems import RefusedError
 from .settings import WebSettings
 from .visitors import VISITOR
 
+_WHOLE = "/api/stories/", "/api/me/export"  # answers that may be megabytes
 _FORGET_ABOVE = 10_000  # clients remembered before those with a full allowance are dropped
 
 
@@ -55,11 +59,20 @@ class Limits:
             self._forget_rested(now)
 
     @middleware
-    async def spend_on_changes(self, request: Request, handler: Handler) -> StreamResponse:
-        """Let saving, deleting and signing in count like a text started: a disk fills as an engine does."""
-        if request.path.startswith(("/api/", "/signin")) and request.method not in ("GET", "HEAD"):
-            self.spend(request[VISITOR].client)
-        return await handler(request)
+    async def spend_on_work(self, request: Request, handler: Handler) -> StreamResponse:
+        """Let what costs as much as a text started count like one: saving, deleting, signing in, reading a story whole.
+
+        Texts asked for under /v1/ count where they are begun; a body refused before that counts here.
+        """
+        client, changes = request[VISITOR].client, request.method not in ("GET", "HEAD")
+        if request.path.startswith(_WHOLE) or (changes and request.path.startswith(("/api/", "/signin"))):
+            self.spend(client)
+        try:
+            return await handler(request)
+        except (InputError, ValidationError):
+            if changes and request.path.startswith("/v1/"):
+                self.spend(client)
+            raise
 
     @contextlib.contextmanager
     def stream(self, client: str | None) -> Iterator[None]:

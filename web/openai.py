@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from core.checkpoint import load_checkpoint
 from core.errors import CheckpointError, ClosedError, GenerationError, InputError
-from core.requests import SEED_RANGE, Event, Finished, Started, Text
+from core.requests import SEED_RANGE, Event, Finished, Started, Text, sampling_params
 from core.scoring import score
 from core.threads import in_passing_thread
 
@@ -30,7 +30,7 @@ from .streams import Opened
 from .visitors import VISITOR
 
 _DEFAULT_MAX_TOKENS = 16  # the original's, for completions
-_MOST_SCORED = 32_768  # characters of a prompt that is read for its log-probabilities, a second or so
+_MOST_SCORED = 32_768  # characters of all prompts that are read for their log-probabilities, some seconds
 _SEAM = "\n\n"  # between chat messages: each is a paragraph of the story
 
 
@@ -142,14 +142,15 @@ class OpenAI:
     async def _answer(self, request: Request, plan: _Plan) -> StreamResponse:
         choices = self._choices(request, plan)
         if plan.scores_prompts:
-            await self._score(plan, choices)
+            await self._score(request, plan, choices)
         pairs = [(choice, await self._open(request, plan, choice)) for choice in choices if plan.max_tokens != 0]
         async with aclosing(_merged(pairs)) as pieces:
             if plan.body.stream:
                 return await self._stream(request, plan, choices, pieces)
             async for _ in pieces:
                 pass  # each choice gathers its own text
-        return respond(plan.shape.whole(choices, _usage(choices, plan)))
+        # with log-probabilities, tens of megabytes
+        return await asyncio.to_thread(lambda: respond(plan.shape.whole(choices, _usage(choices, plan))))
 
     def _choices(self, request: Request, plan: _Plan) -> list[Choice]:
         n, most = plan.body.n or 1, self._settings.max_choices
@@ -163,20 +164,23 @@ class OpenAI:
             for index in range(total)
         ]
 
-    async def _score(self, plan: _Plan, choices: Sequence[Choice]) -> None:
+    async def _score(self, request: Request, plan: _Plan, choices: Sequence[Choice]) -> None:
         """Read the prompts' own log-probabilities, each prompt once, one request at a time."""
-        longest = max(map(len, plan.prompts))
-        if longest > _MOST_SCORED:
-            message = f"prompt must be at most {_MOST_SCORED} characters with echo and logprobs, got {longest}"
+        length = sum(map(len, plan.prompts))
+        if length > _MOST_SCORED:
+            message = f"prompt must be at most {_MOST_SCORED} characters in all with echo and logprobs, got {length}"
             raise InputError(message, "prompt")
+        sampling_params(self._generations.defaults, **plan.body.sampling())  # also where none is needed
         n = plan.body.n or 1
-        async with self._scoring:
-            # Loaded for this alone and let go: a running engine keeps only its packed weights.
-            checkpoint = await in_passing_thread(load_checkpoint, self._generations.engines.path(plan.body.model))
-            for first in range(0, len(choices), n):
-                scored = await in_passing_thread(score, checkpoint, choices[first].prompt, top=plan.top_logprobs or 0)
-                for choice in choices[first : first + n]:
-                    choice.prompt_logprobs, choice.prompt_tokens = scored, len(scored)
+        with self._generations.limits.stream(request[VISITOR].client):
+            async with self._scoring:
+                # Loaded for this alone and let go: a running engine keeps only its packed weights.
+                checkpoint = await in_passing_thread(load_checkpoint, self._generations.engines.path(plan.body.model))
+                for first in range(0, len(choices), n):
+                    prompt, top = choices[first].prompt, plan.top_logprobs or 0
+                    scored = await in_passing_thread(score, checkpoint, prompt, top=top)
+                    for choice in choices[first : first + n]:
+                        choice.prompt_logprobs, choice.prompt_tokens = scored, len(scored)
 
     async def _open(self, request: Request, plan: _Plan, choice: Choice) -> Opened:
         wanted = Wanted(
@@ -279,17 +283,18 @@ def _joined(batch: Sequence[tuple[Choice, Event | Exception]]) -> list[Piece]:
                 choice.prompt_tokens = event.prompt_tokens
                 continue
             case Text():
-                piece = piece or pieces.setdefault(choice.index, Piece(choice=choice, offset=len(choice.text)))
+                piece = piece or pieces.setdefault(choice.index, Piece(choice=choice, offset=choice.offset))
                 piece.text += event.text
                 piece.logprobs.extend(event.logprobs)
                 choice.text += event.text
                 choice.logprobs.extend(event.logprobs)
+                choice.offset += sum(len(token.text) for token in event.logprobs)
             case Finished(reason="error"):
                 raise GenerationError(event.message or "the generation failed")
             case Finished(reason="shutdown"):
                 raise ClosedError("the server is shutting down; try again")
             case Finished():
-                piece = piece or pieces.setdefault(choice.index, Piece(choice=choice, offset=len(choice.text)))
+                piece = piece or pieces.setdefault(choice.index, Piece(choice=choice, offset=choice.offset))
                 piece.is_last = True
                 choice.reason = "length" if event.reason == "length" else "stop"
                 choice.prompt_tokens, choice.completion_tokens = event.prompt_tokens, event.completion_tokens

@@ -26,6 +26,7 @@ class Choice:
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)  # where the prompt is echoed with them
     text: str = ""
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    offset: int = 0  # where the next of them begins; ahead of the text, of which a stop string may hold some back
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reason: Literal["length", "stop"] | None = None

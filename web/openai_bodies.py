@@ -12,8 +12,10 @@ from core.errors import InputError
 
 from .bodies import Body
 
-TokenIds = list[Annotated[int, Field(ge=0)]]
-Stops = str | list[str] | None
+# Lists end at their first fault: one finding for every element of a large body would take seconds and gigabytes.
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
+Texts = Annotated[list[str], Field(fail_fast=True)]
+Stops = str | Texts | None
 
 
 class StreamOptions(Body):
@@ -69,7 +71,7 @@ class Common(Body):
 class CompletionBody(Common):
     """POST /v1/completions."""
 
-    prompt: str | TokenIds | list[str] | list[TokenIds] = Field(
+    prompt: str | TokenIds | Texts | Annotated[list[TokenIds], Field(fail_fast=True)] = Field(
         default="", description="text, token ids, or a list of either"
     )
     max_tokens: int | None = Field(default=None, ge=0, description="16 when left out; 0 only with echo")
@@ -98,7 +100,7 @@ class ChatMessage(Body):
     """One message: a piece of the story so far."""
 
     role: Literal["user", "assistant"]
-    content: str | list[ContentPart]
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
     name: str | None = None
 
     @property
@@ -110,7 +112,7 @@ class ChatMessage(Body):
 class ChatBody(Common):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None

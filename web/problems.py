@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web import HTTPException, Request, RequestKey, Response, StreamResponse, json_response, middleware
 from pydantic import ValidationError
 
-from core.errors import FablewrightError, InputError
+from core.errors import FablewrightError, InputError, StoreError
 
 from .invalid import explain
 
@@ -52,6 +52,11 @@ class RefusedError(FablewrightError):
 
 def translate(error: Exception) -> FablewrightError:
     """Return what may be shown of an error; anything unexpected is logged and shown as a fault of ours."""
+    if isinstance(error, StoreError):
+        log.error("the store failed: %s", error)  # with the database's address
+        if error.code == StoreError.code:
+            return RefusedError(error.code, "the database cannot be used at the moment; please try again later")
+        return RefusedError(error.code, "the request holds a value that cannot be stored")
     if isinstance(error, FablewrightError):
         return error
     if isinstance(error, ValidationError):

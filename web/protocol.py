@@ -41,7 +41,7 @@ class Sampling(Message):
     cache_strength: float | None = Field(
         default=None, description="share of a cache of the text's own words, so that its names come back; 0 is off"
     )
-    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = Field(
+    stop: Annotated[Annotated[list[str], Field(fail_fast=True)] | None, BeforeValidator(_as_list)] = Field(
         default=None, description="end before any of these strings; one string is taken as a list of one"
     )
     seed: int | None = Field(default=None, description="0 to 2**53 - 1; drawn and reported when left out")

@@ -39,13 +39,14 @@ class Socket:
         *,
         settings: WebSettings,
         begin: Callable[[protocol.Start], Stream],
+        spend: Callable[[], None],
         kept: KeptStreams,
         sockets_open: Callable[[], int],
         count_error: Callable[[str], None],
     ) -> None:
-        """`begin` starts a stream for this visitor; `sockets_open` counts those of the whole process."""
+        """`begin` starts a stream for this visitor, `spend` counts other work; `sockets_open` those of the process."""
         self._settings = settings
-        self._begin = begin
+        self._begin, self._spend = begin, spend
         self._kept = kept
         self._sockets_open = sockets_open
         self._count_error = count_error
@@ -112,6 +113,7 @@ class Socket:
         try:
             message = protocol.client_messages.validate_json(frame.data)
         except ValidationError as error:
+            self._spend()
             self._reply(_as_message(explain(error), _id_within(frame.data)))
             return
         try:
@@ -135,6 +137,7 @@ class Socket:
 
     def _resume(self, message: protocol.Resume) -> None:
         self._check_free(message.id)
+        self._spend()
         stream = self._kept.get(message.stream)
         if stream is None:
             raise RefusedError(

@@ -94,7 +94,7 @@ class Visitors:
         if not key.startswith(PREFIX):
             return None
         found = await self._store.keys.find(key)
-        if found is None and bearer:
+        if found is None and scheme.lower() == "bearer":
             raise _bad_key()
         return found.id if found else None
 
@@ -145,7 +145,14 @@ def _wants_cookie(path: str) -> bool:
 
 
 def _plain(address: str) -> str:
-    """Return an address as IPv4 where it is one: a socket for both kinds gives 203.0.113.5 as ::ffff:203.0.113.5."""
+    """Return an address alone, as IPv4 where it is one.
+
+    A socket for both kinds gives 203.0.113.5 as ::ffff:203.0.113.5, some proxies as 203.0.113.5:40312.
+    """
+    if address.startswith("["):
+        address = address[1:].partition("]")[0]
+    elif address.count(":") == 1:
+        address = address.partition(":")[0]
     try:
         mapped = ipaddress.IPv6Address(address).ipv4_mapped
     except ValueError:

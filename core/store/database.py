@@ -34,6 +34,8 @@ _VACUUM_S = 3600.0  # of one table; longer than a statement may take
 class RowsRefusedError(StoreError):
     """The database was reached and refused what it was given: trying again is of no use."""
 
+    code = "invalid_request"
+
 
 class DatabaseSettings(BaseModel):
     """`[database]`."""
@@ -179,6 +181,8 @@ def _parse_url(text: str) -> sa.URL:
     if backend not in _DRIVERS:
         raise ConfigError(f"database.url must begin with sqlite or postgresql, got {url.drivername}")
     url = url.set(drivername=_DRIVERS[backend])
+    if backend == "postgresql" and (mode := url.query.get("sslmode")):  # libpq's name, in addresses that hosts give out
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
         raise ConfigError("database.url must name a file, got a database in memory: its log would not last")
     return url
@@ -240,7 +244,7 @@ def _is_about_the_rows(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, StatementError | UnicodeEncodeError)
     # SQLAlchemy does not know asyncpg's own DataError, for a value that asyncpg cannot encode, from an outage.
-    unencodable = type(error.orig and error.orig.__cause__).__name__ == "DataError"
+    unencodable = any(kind.__name__ == "DataError" for kind in type(error.orig and error.orig.__cause__).__mro__)
     return unencodable or isinstance(error, DataError | IntegrityError)
 
 

@@ -16,7 +16,7 @@ from ..tables import Node, Share, Story
 from .database import Database, delete_rows
 
 SNAPSHOT: Final = "snapshot"  # the text behind a link, no step of the story
-
+MOST_CHARACTERS: Final = 1 << 24  # of a story, over all its nodes
 
 _TICK = timedelta(microseconds=1)  # keeps nodes saved together in their order
 
@@ -72,15 +72,23 @@ class Stories:
     ) -> Story:
         """Make a story or change it, all at once: nodes are added or overwritten by id, and none is removed.
 
-        Raises InputError for a parent that does not stand before its child, or that would change.
+        Raises InputError for a parent that does not stand before its child, or that would change, and for a story that
+        is somebody else's or grows beyond MOST_CHARACTERS.
         """
         now = datetime.now(UTC)
         async with self._database.write() as session:
-            story = await session.get(Story, story_id)
-            if story is None:
-                story = Story(id=story_id, source=source, user_key=user_key, guild_key=guild_key)
-                story.title, story.details, story.created_at = "", {}, now
-                session.add(story)
+            owner = {"source": source, "user_key": user_key, "guild_key": guild_key}
+            blank: dict[str, Any] = {
+                "title": "",
+                "current_node_id": None,
+                "created_at": now,
+                "updated_at": now,
+                "details": {},
+            }
+            await self._database.insert_new(session, Story, [{"id": story_id} | owner | blank])
+            story = await session.get_one(Story, story_id, with_for_update=True)  # saves of one story take turns
+            if story.user_key != user_key:
+                raise InputError("the story is somebody else's")
             story.title = story.title if title is None else title
             story.details = story.details if details is None else dict(details)
             story.current_node_id = current_node_id or story.current_node_id
@@ -93,6 +101,11 @@ class Stories:
             rows = [_node_row(story_id, node, known, now + i * _TICK) for i, node in enumerate(nodes)]
             if rows:
                 await self._database.upsert(session, Node, rows)
+                length = await session.scalar(
+                    sa.select(sa.func.sum(sa.func.length(Node.text))).where(Node.story_id == story_id)
+                )
+                if length > MOST_CHARACTERS:
+                    raise InputError(f"a story may have at most {MOST_CHARACTERS:,} characters over all its steps")
             if story.current_node_id is not None and story.current_node_id not in known:
                 raise InputError(f"current_node_id must be a node of the story, got {story.current_node_id!r}")
         return story

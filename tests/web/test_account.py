@@ -7,6 +7,7 @@ import pytest
 from aiohttp import WSCloseCode
 
 from core.errors import StoreError
+from core.requests import Limits
 from tests.web.conftest import Site, new_client
 
 ID = "story-0123456789abcdef"
@@ -114,3 +115,16 @@ async def test_no_text_is_kept_while_nobody_can_say_whether_the_visitor_wants_it
         await desk.write(prompt="Between us", seed=1)
     row = (await site.get("/api/me/export"))["generations"][0]
     assert (row["prompt"], row["completion"]) == (None, None)
+
+
+async def test_what_was_chosen_before_it_went_or_was_forbidden_locks_nobody_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.call("PUT", "/api/settings", json={"checkpoint": "rough", "max_tokens": 30})
+    generations = site.web.generations
+    monkeypatch.setattr(generations.engines, "names", lambda: ["tiny"])
+    monkeypatch.setattr(generations, "request_limits", Limits(max_tokens=5))
+    async with site.connect() as desk:
+        written = await desk.write(max_tokens=None, seed=1)
+        assert written.end["completion_tokens"] <= 5
+        assert written.accepted["checkpoint"] == "tiny"

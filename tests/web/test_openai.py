@@ -425,3 +425,17 @@ async def test_a_spent_allowance_is_the_clients_rate_limit_error(start_site: Sta
             await client.completions.create(model="tiny", prompt=PROMPT, max_tokens=3)
     assert refused.value.code == "rate_limited"
     assert int(refused.value.response.headers["Retry-After"]) > 0
+
+
+async def test_settings_that_nothing_uses_are_refused_all_the_same(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="temperature must be in"):
+        await client.completions.create(
+            model="tiny", prompt="Once", max_tokens=0, echo=True, logprobs=1, temperature=99
+        )
+
+
+async def test_a_refused_body_counts_like_a_text(start_site: StartSite) -> None:
+    site = await start_site(requests_per_minute=2)
+    headers = {"Authorization": "Bearer none", "X-Forwarded-For": "203.0.113.9"}
+    bad = [await site.client.post(f"{site.url}/v1/completions", json={"prompt": 1}, headers=headers) for _ in range(3)]
+    assert [answer.status for answer in bad] == [400, 400, 429]

@@ -209,7 +209,7 @@ async def test_a_named_checkpoint_writes_and_an_unknown_one_is_refused(site: Sit
         ("max_tokens", 10**9, "max_tokens must be in [1, 600], got 1000000000"),
         ("seed", -1, f"seed must be a whole number in [0, {2**53 - 1}], got -1"),
         ("seed", 2**53, f"seed must be a whole number in [0, {2**53 - 1}], got {2**53}"),
-        ("pace", 5000, "pace must be 0 or in [0.01, 1000], got 5000.0"),
+        ("pace", 5000, "pace must be 0 or in [0.5, 1000], got 5000.0"),
         ("logprobs", 21, "top_logprobs must be a whole number in [0, 20], got 21"),
         ("stop", ["x"] * 17, "stop must hold at most 16 strings, got 17"),
         ("temperature", "0.8", 'temperature must be a number, got "0.8"'),

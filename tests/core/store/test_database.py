@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,10 @@ import sqlalchemy as sa
 import migrations
 from core.config import Config
 from core.errors import StoreError
-from core.store import Database, DatabaseSettings, LogSettings, Store
+from core.store import Database, DatabaseSettings, Store
 from core.store.facts import Facts
 
 ROOT = Path(__file__).parents[3]
-
-
-def test_the_shipped_file_states_every_default() -> None:
-    tables = tomllib.loads((ROOT / "config.toml").read_text())
-    assert tables["database"] == DatabaseSettings().model_dump()
-    assert tables["log"] == LogSettings().model_dump()
 
 
 def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +23,13 @@ def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -
     assert DatabaseSettings.read(Config(ROOT / "config.toml")).url == "postgresql://elsewhere/fable"
     monkeypatch.delenv("DATABASE_URL")
     assert DatabaseSettings.read(Config(ROOT / "config.toml")).url == DatabaseSettings().url
+
+
+async def test_the_name_that_libpq_has_for_encryption_is_understood() -> None:
+    database = Database(DatabaseSettings(url="postgresql://fable@127.0.0.1:1/fable?sslmode=require"))
+    with pytest.raises(StoreError, match=r"cannot use the database .*Connect"):
+        async with database, database.read() as session:
+            await session.execute(sa.text("SELECT 1"))
 
 
 def test_the_password_is_never_shown() -> None:

@@ -1,5 +1,6 @@
 """A story is a tree in which nothing is overwritten, and a share shows one node of it for a while."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -41,6 +42,26 @@ async def test_nodes_come_in_the_order_of_the_tree_where_the_clock_went_back(
     monkeypatch.setattr("core.store.stories.datetime", Mock(now=Mock(return_value=earlier)))
     await keep(store, "s", _more("2", "1", " upon"), _more("3", "2", " a"))
     assert [node.id for node in await store.stories.nodes("s")] == ["1", "2", "3"]
+
+
+async def test_first_saves_of_one_story_that_meet_all_succeed(store: Store) -> None:
+    await asyncio.gather(*(keep(store, "s", _prompt(str(number), "Once")) for number in range(4)))
+    assert len(await store.stories.nodes("s")) == 4
+
+
+async def test_a_story_stays_its_owners(store: Store) -> None:
+    await keep(store, "s", _prompt("1", "Once"))
+    with pytest.raises(InputError, match="the story is somebody else's"):
+        await keep(store, "s", _prompt("2", "Twice"), user_key="another")
+    assert len(await store.stories.nodes("s")) == 1
+
+
+async def test_a_story_does_not_grow_without_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.store.stories.MOST_CHARACTERS", 1000)
+    await keep(store, "s", _prompt("1", "x" * 900))
+    with pytest.raises(InputError, match="a story may have at most 1,000 characters over all its steps"):
+        await keep(store, "s", _prompt("2", "x" * 101))
+    assert len(await store.stories.nodes("s")) == 1
 
 
 async def test_a_users_stories_come_last_touched_first(store: Store) -> None:
