@@ -54,7 +54,10 @@ class ServerRules:
     def check_person(self, interaction: discord.Interaction[Any]) -> None:
         """Raise RefusedError where the server lets only some roles write and the person has none of them."""
         member = interaction.user
-        if self.roles and isinstance(member, discord.Member) and not {*self.roles} & {role.id for role in member.roles}:
+        if not self.roles or not isinstance(member, discord.Member):
+            return
+        held = {*member._roles, member.guild.id}  # `roles` knows none until the server itself has come from Discord
+        if not held & {*self.roles}:
             roles = ", ".join(f"<@&{id_}>" for id_ in self.roles[:10])
             raise RefusedError(f"In this server only {roles} may write stories. Ask a moderator for the role.")
 

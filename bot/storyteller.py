@@ -123,6 +123,7 @@ class Storyteller:
         story = await self._own_story(interaction, story_id)
         shown = contents(story, notes.standing(story))
         await acknowledge(interaction)
+        self._refuse_running(story_id)  # Continue may have been pressed meanwhile
         place = story.place.renewed_by(interaction)
         story = await self.stories.step_back(story)
         story.place = place

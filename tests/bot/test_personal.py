@@ -3,6 +3,8 @@
 import json
 
 from bot.client import Fablewright
+from bot.commands.about import shortened
+from core.engines import SHIPPED
 from tests.bot.watching import RunningBot, small_print, stands, told
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Person
@@ -89,3 +91,13 @@ async def test_privacy_says_what_holds_here(fake: FakeDiscord, bot: Fablewright,
     answer = await told(fake, await fake.slash(ada, channel, "privacy"))
     assert "**kept in the log too**" in answer
     assert "after 90 days" in answer
+
+
+def test_a_card_too_long_for_a_message_keeps_its_limits() -> None:
+    card = (SHIPPED / "fable" / "README.md").read_text()
+    text = shortened(card, 1800)
+    assert len(text) <= 1800
+    assert "## Results" in text
+    assert "no instructions, no present day" in text
+    assert text.endswith("The whole card stands beside the model.")
+    assert shortened("# small", 1800) == "# small"

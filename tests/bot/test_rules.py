@@ -1,5 +1,7 @@
 import asyncio
+from unittest.mock import Mock
 
+import discord
 import pytest
 
 from bot.replies import RefusedError
@@ -18,6 +20,16 @@ async def none_today(user_key: str, guild_key: str | None) -> int:
 def test_a_server_may_ask_for_less_than_the_installation_allows_and_not_for_more() -> None:
     assert rules(longest=100).longest == 100
     assert rules(longest=4000).longest == 2000
+
+
+def test_roles_are_known_before_the_server_has_come_from_discord() -> None:
+    raw = {"user": {"id": "7", "username": "ada", "discriminator": "0"}, "roles": ["42"], "flags": 0, "joined_at": None}
+    guild = discord.Guild._create_unavailable(state=Mock(), guild_id=5, data=None)
+    member = discord.Member(data=raw, guild=guild, state=Mock())  # type: ignore[arg-type]
+    rules(roles=(42,)).check_person(Mock(user=member))
+    rules(roles=(5,)).check_person(Mock(user=member))  # @everyone
+    with pytest.raises(RefusedError, match="only <@&43> may write stories"):
+        rules(roles=(43,)).check_person(Mock(user=member))
 
 
 async def test_the_quota_counts_what_the_log_has_from_earlier_today() -> None:

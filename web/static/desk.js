@@ -151,6 +151,7 @@ export class Desk {
   /** Write on from the end, or from `at` on in place of what stands there, beginning with the word `given`. */
   generate(at, given) {
     if (this.live) return;
+    this.editor.finish();
     this.#standApart();
     const before = this.story.current;
     const node = this.story.continueAt(at, given, this.#made());
@@ -160,6 +161,7 @@ export class Desk {
 
   /** Write the last continuation again, with a seed of its own. */
   retry() {
+    this.editor.finish();
     const before = this.#leave() ?? this.story.current;
     const { sampling: { seed, ...sampling }, checkpoint } = this.#made();
     const node = this.story.retry({ sampling, checkpoint });
@@ -206,18 +208,21 @@ export class Desk {
   }
 
   undo() {
+    this.editor.finish();
     this.#leave();
     this.story.undo();
     this.#showText();
   }
 
   redo() {
+    this.editor.finish();
     this.#leave();
     this.story.redo();
     this.#showText();
   }
 
   go(id) {
+    this.editor.finish();
     if (id === this.story.current) return;
     this.#leave();
     this.story.go(id);
@@ -424,11 +429,14 @@ export class Desk {
       this.meta.title = event.target.value;
       this.#touch();
     });
-    addEventListener("pagehide", () => {
+    const keep = () => {
+      this.editor.finish();
+      this.flushing = false; // the frame that was asked for may never be drawn
       this.#flush();
       this.save();
-    });
-    document.addEventListener("visibilitychange", () => document.hidden && this.save());
+    };
+    addEventListener("pagehide", keep);
+    document.addEventListener("visibilitychange", () => document.hidden && keep());
     const letGo = (event) => {
       const isUp = event.deltaY < 0 || event.type === "touchmove" || ["PageUp", "ArrowUp", "Home"].includes(event.key);
       if (this.live && isUp) this.live.follows = false;
@@ -441,6 +449,7 @@ export class Desk {
     const isCommand = event.ctrlKey || event.metaKey;
     if (event.key === "Enter" && isCommand) {
       event.preventDefault();
+      if (event.repeat) return;
       if (event.shiftKey) this.retry();
       else if (event.altKey) this.generateHere();
       else this.generate();
@@ -572,8 +581,12 @@ export class Desk {
 
   /** Say that something went wrong, in words; it stays until it is read. */
   notice(message, action = null) {
-    const close = h("button", { type: "button", onclick: () => (byId("notice").hidden = true) }, "Close");
-    action?.addEventListener("click", () => (byId("notice").hidden = true));
+    const hide = () => {
+      byId("notice").hidden = true;
+      if (!byId("desk").hidden) this.editor.root.focus({ preventScroll: true }); // the button that was pressed has gone
+    };
+    const close = h("button", { type: "button", onclick: hide }, "Close");
+    action?.addEventListener("click", hide);
     byId("notice").replaceChildren(message, ...(action ? [action] : []), close);
     byId("notice").hidden = false;
   }

@@ -118,7 +118,10 @@ export class Dials {
     const button = h("button", { type: "button", class: "link" }, "Delete all of it");
     button.addEventListener("click", async () => {
       if (!confirm("Delete everything the server keeps about you: stories, links, settings, log? Stories in this browser stay.")) return;
-      const said = await forget(this.desk).then(() => "It is gone.", (error) => error.message);
+      const { keepsLog } = this.settings; // who wants no text logged wants none logged under the new key either
+      const said = await forget(this.desk)
+        .then(() => keepsLog || api("PUT", "/api/settings", { keep_text: false }))
+        .then(() => "It is gone.", (error) => error.message);
       button.replaceWith(h("span", { role: "status" }, said));
     });
     const take = h("a", { class: "link", href: "/api/me/export", download: "fablewright.json" }, "Take a copy");

@@ -251,7 +251,8 @@ export class Editor {
   #onKey(event) {
     this.shift = event.shiftKey;
     if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
-    const key = event.key.toLowerCase();
+    // on a keyboard of another script Ctrl+Z is Ctrl+я: then the place of the key decides
+    const key = /^[ -~]$/.test(event.key) ? event.key.toLowerCase() : event.code.slice(3).toLowerCase();
     const isRedo = key === "y" || (key === "z" && event.shiftKey);
     if (!isRedo && key !== "z") return;
     event.preventDefault();
@@ -294,15 +295,39 @@ export class Editor {
     return true;
   }
 
+  /** End what an input method is composing: it is part of the text from here on. */
+  finish() {
+    if (!this.isComposing) return;
+    this.root.blur();
+    this.root.focus({ preventScroll: true });
+  }
+
   /** The browser has changed the page by itself (an input method, an extension): take its text as the writer's. */
   #readBack() {
     const before = this.text;
     const after = [...this.root.childNodes].map((child) => child.textContent).join(BREAK);
     if (after === before) return;
-    const caret = this.#readCaret();
-    this.setText(after);
-    this.select(Math.min(caret, after.length));
-    this.handlers.onEdit(difference(before, after), { first: 0, last: this.paragraphs.length - 1 });
+    const alone = this.#changedAlone();
+    if (alone < 0) {
+      const caret = this.#readCaret();
+      this.setText(after);
+      this.select(Math.min(caret, after.length));
+    } else {
+      this.#settle(this.paragraphs[alone], this.paragraphs[alone].node.data);
+      this.#dress(alone, alone);
+    }
+    const [first, last] = alone < 0 ? [0, this.paragraphs.length - 1] : [alone, alone];
+    this.handlers.onEdit(difference(before, after), { first, last });
+  }
+
+  /** @returns {number} the paragraph in whose own text all of the browser's change lies, or -1: the others need no redrawing */
+  #changedAlone() {
+    const { childNodes } = this.root;
+    if (childNodes.length !== this.paragraphs.length) return -1;
+    const changed = this.paragraphs.filter(({ element, text }, index) => childNodes[index] !== element || element.textContent !== text);
+    const [{ element, node }] = changed;
+    const isPlain = changed.length === 1 && element.firstChild === node && element.textContent === node.data;
+    return isPlain && !node.data.includes(BREAK) ? this.paragraphs.indexOf(changed[0]) : -1;
   }
 
   /** @returns {number} the caret's place in what the page shows, whatever the paragraphs were before */

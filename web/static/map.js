@@ -8,6 +8,8 @@ import { h } from "./dom.js";
 const STEP = 18;
 const LANE = 18;
 const EDGE = 14;
+/** steps above and below the current one that are drawn: thousands of buttons would stop the page at every pause */
+const REACH = 300;
 
 /**
  * @param {HTMLElement} root
@@ -20,8 +22,10 @@ export function drawMap(root, story, onGo) {
   const height = EDGE * 2 + STEP * Math.max(...[...places.values()].map((place) => place.depth));
   const onPath = new Set(["root", ...story.path().map((node) => node.id)]);
   const lines = h("svg", { width, height, "aria-hidden": "true" });
+  const here = places.get(story.current).depth;
   const dots = h("div", { class: "dots", role: "group", "aria-label": "Branches of this story" });
   for (const [id, { lane, depth }] of places) {
+    if (Math.abs(depth - here) > REACH) continue;
     const node = story.node(id);
     const [x, y] = [EDGE + LANE * lane, EDGE + STEP * depth];
     if (node.parent !== null) {
@@ -54,11 +58,11 @@ function walk(event, story, root) {
   const id = event.target.dataset?.id;
   if (!id) return;
   const { parent } = story.node(id);
-  const siblings = story.children.get(parent) ?? [id];
+  const siblings = story.branches(parent);
   const beside = (step) => siblings[siblings.indexOf(id) + step];
   const goals = {
     ArrowUp: () => parent,
-    ArrowDown: () => story.trail.get(id) ?? story.children.get(id)?.[0],
+    ArrowDown: () => story.trail.get(id) ?? story.branches(id)[0],
     ArrowLeft: () => beside(-1),
     ArrowRight: () => beside(1),
   };
@@ -79,7 +83,7 @@ function layOut(story) {
   while (waiting.length) {
     const id = waiting.pop();
     const { lane, depth } = places.get(id);
-    const children = story.children.get(id) ?? [];
+    const children = story.branches(id);
     for (const child of children) places.set(child, { lane, depth: depth + 1 });
     waiting.push(...children.toReversed());
   }
@@ -93,13 +97,13 @@ function assignLanes(start, story, places, deepest) {
   while (branches.length) {
     const [head, from] = branches.shift();
     const spine = [];
-    for (let id = head; id; id = story.children.get(id)?.[0]) spine.push(id);
+    for (let id = head; id; id = story.branches(id)[0]) spine.push(id);
     const [top, bottom] = [places.get(head).depth - 1, places.get(spine.at(-1)).depth];
     let lane = from;
     while ((deepest[lane] ?? []).some(([a, b]) => top <= b && bottom >= a)) lane++;
     (deepest[lane] ??= []).push([top, bottom]);
     for (const id of spine) places.get(id).lane = lane;
-    const side = spine.flatMap((id) => (story.children.get(id) ?? []).slice(1).map((child) => [child, lane + 1]));
+    const side = spine.flatMap((id) => story.branches(id).slice(1).map((child) => [child, lane + 1]));
     branches.unshift(...side.toReversed());
   }
 }

@@ -53,7 +53,8 @@ export class Settings {
   }
 
   set(changes) {
-    Object.assign(this.values, changes);
+    this.isFirstVisit = false;
+    Object.assign(this.values, read(), changes); // another tab may have changed others
     try {
       localStorage.setItem(KEY, JSON.stringify(this.values));
     } catch {

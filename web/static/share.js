@@ -28,7 +28,12 @@ export async function renderSharing(root, desk, one = { meta: desk.meta, story: 
   };
   const keep = h("input", { type: "checkbox", id: "on-server", "aria-describedby": "why-on-server" });
   keep.checked = meta.isOnServer;
-  keep.addEventListener("change", attempt(() => (keep.checked ? keepOnServer(desk, one) : takeFromServer(desk, [meta], placeOf(meta)))));
+  const move = () => {
+    if (keep.checked) return keepOnServer(desk, one);
+    if (links.length && !confirm("The links to it will stop working. Take it from the server?")) return undefined;
+    return takeFromServer(desk, [meta], placeOf(meta));
+  };
+  keep.addEventListener("change", attempt(move));
   const share = h("button", { type: "button", class: "link", id: "share", onclick: attempt(() => makeLink(desk, one)) }, "Make a link to read it");
   const links = meta.isOnServer ? await listLinks(meta).catch(() => []) : [];
   const focused = root.contains(document.activeElement) ? document.activeElement.id : null;

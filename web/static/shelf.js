@@ -85,9 +85,18 @@ function onServer(stories, root, parts) {
   return [h("h2", {}, "Only on the server"), h("ul", { class: "shelf" }, ...stories.map(entry))];
 }
 
+/** UTF-8, or what old files of Windows are written in. */
+function decoded(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder("windows-1252").decode(bytes);
+  }
+}
+
 async function bringIn(file, { desk, open }) {
   if (file.size > MOST_BYTES) return desk.notice(`A story may have at most ${MOST_BYTES} bytes; this file has ${file.size}.`);
-  const inserted = (await file.text()).replaceAll("\r\n", "\n").replace(/^\uFEFF/, "");
+  const inserted = decoded(await file.arrayBuffer()).replaceAll("\r\n", "\n");
   const story = new Story();
   story.edit({ at: 0, removed: 0, inserted });
   const title = file.name.replace(/\.[^.]+$/, "");

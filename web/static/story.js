@@ -64,10 +64,13 @@ export class Story {
   /** Take in nodes made elsewhere (storage, another tab); orphans, and what has been built on here, are left alone. */
   adopt(nodes) {
     for (const node of nodes) this.#renew(node);
-    let waiting = nodes.filter((node) => !this.nodes.has(node.id));
-    for (let before = -1; waiting.length && waiting.length !== before; ) {
-      before = waiting.length;
-      waiting = waiting.filter((node) => !this.nodes.has(node.parent) || this.#put(node));
+    const below = Map.groupBy(nodes.filter((node) => !this.nodes.has(node.id)), (node) => node.parent);
+    const parents = [...below.keys()].filter((id) => this.nodes.has(id));
+    for (const parent of parents) {
+      for (const node of below.get(parent) ?? []) {
+        this.#put(node);
+        parents.push(node.id);
+      }
     }
   }
 
@@ -269,7 +272,18 @@ export class Story {
   }
 
   #next() {
-    return this.trail.get(this.current) ?? this.children.get(this.current)?.at(-1);
+    const branches = this.branches(this.current);
+    const last = this.trail.get(this.current);
+    return branches.includes(last) ? last : branches.at(-1);
+  }
+
+  /** @returns {string[]} the children that there is something of: not a continuation of which nothing ever came */
+  branches(id) {
+    const isWritten = (child) => {
+      const { kind, inserted } = this.node(child);
+      return kind !== "continuation" || inserted || child === this.current || this.children.has(child);
+    };
+    return (this.children.get(id) ?? []).filter(isWritten);
   }
 
   #continuation(change, given, made) {
@@ -286,11 +300,9 @@ export class Story {
     return node;
   }
 
-  /** @returns {false} so that `adopt` can filter with it */
   #put(node) {
     this.nodes.set(node.id, node);
     if (node.parent !== null) this.children.set(node.parent, [...(this.children.get(node.parent) ?? []), node.id]);
-    return false;
   }
 
   /** A known node that its own tab has typed on in. */
@@ -366,6 +378,9 @@ export function splice(pieces, at, removed, piece) {
   return before.concat(piece.to > piece.from ? piece : [], after);
 }
 
+const isHigh = (unit) => (unit & 0xfc00) === 0xd800;
+const isLow = (unit) => (unit & 0xfc00) === 0xdc00;
+
 /** @returns {Change} the smallest single change that turns one text into the other */
 export function difference(before, after) {
   let at = 0;
@@ -373,5 +388,8 @@ export function difference(before, after) {
   while (at < shorter && before.charCodeAt(at) === after.charCodeAt(at)) at++;
   let tail = 0;
   while (tail < shorter - at && before.charCodeAt(before.length - 1 - tail) === after.charCodeAt(after.length - 1 - tail)) tail++;
+  // no change cuts a character of two code units in half: neither half is a text
+  if (at && isHigh(before.charCodeAt(at - 1))) at--;
+  if (tail && isLow(before.charCodeAt(before.length - tail))) tail--;
   return { at, removed: before.length - at - tail, inserted: after.slice(at, after.length - tail) };
 }

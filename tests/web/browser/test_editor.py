@@ -96,6 +96,24 @@ async def test_an_input_method_composes_without_being_disturbed(desk: Page) -> N
     assert "日本!" not in await text_of(desk)
 
 
+async def test_composing_in_one_paragraph_leaves_the_others_as_they_are(desk: Page) -> None:
+    await write(desk, "One\n\nTwo\n\nThree")
+    await desk.evaluate("document.querySelectorAll('#page p').forEach((element) => (element.dataset.old = 'yes'))")
+    devtools = await desk.context.new_cdp_session(desk)
+    await devtools.send("Input.imeSetComposition", {"text": "é", "selectionStart": 1, "selectionEnd": 1})
+    await devtools.send("Input.insertText", {"text": "é"})
+    assert await text_of(desk) == "One\n\nTwo\n\nThreeé"
+    assert await desk.locator("#page p[data-old]").count() == 3
+
+
+async def test_undo_is_where_it_is_on_any_keyboard(desk: Page) -> None:
+    await write(desk, "One")
+    press = {"key": "я", "code": "KeyZ", "modifiers": 2, "windowsVirtualKeyCode": 90}
+    devtools = await desk.context.new_cdp_session(desk)
+    await devtools.send("Input.dispatchKeyEvent", {"type": "rawKeyDown"} | press)
+    assert await text_of(desk) == ""
+
+
 async def test_undo_and_redo_bring_back_every_step(desk: Page) -> None:
     await write(desk, "One")
     await desk.wait_for_timeout(1300)  # a pause ends a step

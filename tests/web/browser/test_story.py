@@ -140,3 +140,28 @@ async def test_the_difference_of_two_texts_turns_one_into_the_other(desk: Page) 
         {"at": 4, "removed": 0, "inserted": "old "},
         {"at": 3, "removed": 0, "inserted": ""},
     ]
+
+
+@pytest.mark.parametrize(("before", "after"), [("😀", "😂"), ("😁😀", "😀"), ("a😀b", "a😂b"), ("😀", "😁😀")])
+async def test_a_difference_never_cuts_a_character_in_half(desk: Page, before: str, after: str) -> None:
+    script = f"""
+        const [before, after] = {[before, after]!r};
+        const {{ at, removed, inserted }} = difference(before, after);
+        return [inserted.isWellFormed(), before.slice(0, at) + inserted + before.slice(at + removed) === after]"""
+    assert await run(desk, script) == [True, True]
+
+
+async def test_a_continuation_of_which_nothing_came_is_no_branch_to_go_to(desk: Page) -> None:
+    steps = "type(0, 'A'); const refused = s.continueAt(); s.describe(refused.id, { reason: 'error' }); s.undo();"
+    assert await run(desk, steps + "return [s.canRedo(), s.branches(s.current).length]") == [False, 0]
+
+
+async def test_a_long_story_is_taken_in_whatever_order_its_steps_come(desk: Page) -> None:
+    script = """
+        for (let i = 0; i < 5000; i++) type(s.length(), "x", 0, i * 10000);
+        const nodes = [...s.nodes.values()].filter((node) => node.parent !== null).reverse();
+        const began = performance.now();
+        const other = new Story({ nodes, current: s.current });
+        return [other.text() === s.text(), other.nodes.size, performance.now() - began < 3000];
+    """
+    assert await run(desk, script) == [True, 5001, True]

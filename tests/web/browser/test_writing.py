@@ -247,6 +247,32 @@ async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
     assert text.removeprefix("Listen! " + BEGINNING) == await model_words(desk)
 
 
+async def test_what_an_input_method_is_composing_is_read_by_the_model(desk: Page) -> None:
+    wire = Wire(desk)
+    await reload(desk)
+    await write(desk, "Once upon a ")
+    devtools = await desk.context.new_cdp_session(desk)
+    await devtools.send("Input.imeSetComposition", {"text": "time", "selectionStart": 4, "selectionEnd": 4})
+    await desk.locator("#generate").click()
+    await finished(desk)
+    (asked,) = wire.starts()
+    assert asked["prompt"] == "Once upon a time"
+    assert (await text_of(desk)).startswith("Once upon a time")
+
+
+async def test_holding_the_keys_down_begins_one_text(desk: Page) -> None:
+    wire = Wire(desk)
+    await reload(desk)
+    await write(desk, BEGINNING)
+    await generate(desk)
+    for key in ("Control", "Shift", *["Enter"] * 5):
+        await desk.keyboard.down(key)
+    for key in ("Enter", "Shift", "Control"):
+        await desk.keyboard.up(key)
+    await finished(desk)
+    assert len(wire.starts()) == 2
+
+
 async def test_what_comes_while_an_input_method_composes_is_not_lost(desk: Page) -> None:
     wire = Wire(desk)
     await slowly(desk, max_tokens=40)
