@@ -346,6 +346,27 @@ async def test_a_story_leaves_as_text_and_as_markdown(desk: Page) -> None:
     assert markdown.startswith("# Stars\n\nA \\*star\\*\n\nand a second paragraph\n\n---\n")
 
 
+async def test_what_two_tabs_set_is_kept_of_both(desk: Page, context: BrowserContext, complaints: list[str]) -> None:
+    other = await context.new_page()
+    watch(other, complaints)
+    await open_desk(other)
+    for page, label in ((desk, "Seed"), (other, "Length")):
+        await page.get_by_role("button", name="Settings").click()
+        await page.get_by_label(label).fill("40")
+        await page.keyboard.press("Escape")
+    kept = await desk.evaluate("() => JSON.parse(localStorage.getItem('fablewright.settings'))")
+    assert (kept["seed"], kept["max_tokens"]) == (40, 40)
+
+
+async def test_an_old_file_is_read_in_the_encoding_of_its_time(desk: Page, tmp_path: Path) -> None:
+    file = tmp_path / "old.txt"
+    file.write_bytes("“Café,” said Zoë.".encode("windows-1252"))
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.set_input_files("#import", file)
+    await started(desk)
+    assert await text_of(desk) == "“Café,” said Zoë."
+
+
 async def test_a_file_is_brought_in(desk: Page, tmp_path: Path) -> None:
     file = tmp_path / "From home.txt"
     file.write_bytes(b"Written at home.\r\n\r\nThe end.")

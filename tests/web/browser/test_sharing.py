@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Response, Route, expect
+from playwright.async_api import Browser, BrowserContext, Dialog, Page, Response, Route, expect
 
 from tests.web.browser.conftest import open_desk
 from tests.web.browser.hands import enter, generate, reload, saved, started, text_of, write
@@ -257,6 +257,35 @@ async def test_no_story_goes_back_to_a_server_that_was_told_to_delete_all(desk: 
     assert await on_server(desk) == []
     await keep_on_server(desk)
     assert await on_server(desk) == ["A story that goes on"]
+
+
+async def test_who_wants_no_text_logged_still_wants_none_after_deleting_everything(desk: Page) -> None:
+    desk.on("dialog", lambda dialog: dialog.accept())
+    await desk.get_by_role("button", name="Settings").click()
+    async with desk.expect_response("**/api/settings"):
+        await desk.get_by_label("Let the server log them").uncheck()
+    await desk.get_by_role("button", name="Delete all of it").click()
+    await expect(desk.get_by_text("It is gone.")).to_be_visible()
+    settings = await desk.evaluate("() => fetch('/api/settings').then((answer) => answer.json())")
+    assert settings["settings"]["keep_text"] is False
+
+
+async def test_links_are_not_cut_without_a_word(desk: Page) -> None:
+    await write(desk, "A story")
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await desk.get_by_role("button", name="Make a link to read it").click()
+    await expect(desk.get_by_label("The link")).to_be_visible()
+    asked: list[str] = []
+
+    async def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        await dialog.dismiss()
+
+    desk.once("dialog", refuse)
+    await desk.get_by_label("Keep it there too").click()
+    await expect(desk.get_by_label("Keep it there too")).to_be_checked()
+    assert asked == ["The links to it will stop working. Take it from the server?"]
+    await expect(desk.get_by_label("The link")).to_be_visible()
 
 
 async def test_a_story_that_is_only_on_the_server_can_be_deleted_there(desk: Page) -> None:
