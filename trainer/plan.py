@@ -97,6 +97,7 @@ class Wishes:
 def make_plan(
     wishes: Wishes,
     *,
+    architecture: str = "awd_lstm",
     corpus_bytes: int,
     seconds: float,
     flops: float,
@@ -115,7 +116,8 @@ def make_plan(
     for sizes in _SIZES:
         embedding_size = wishes.embedding_size or sizes[0]
         hidden_size = wishes.hidden_size or sizes[1]
-        tokens = _OVERHEAD * seconds * flops / (6 * _weights(vocab_size, embedding_size, hidden_size, layers))
+        weights = _weights(architecture, vocab_size, embedding_size, hidden_size, layers)
+        tokens = _OVERHEAD * seconds * flops / (6 * weights)
         least = _PASSES if hidden_size > _SHORT_WIDTH else _SHORT_PASSES
         if chosen is not None and tokens / corpus_tokens < least:
             break
@@ -152,7 +154,7 @@ def measure_flops(
 ) -> float:
     """Train a middling network for about two seconds: floating-point operations a second, over all processes.
 
-    Counted as those of a tied LSTM of the same sizes, as a plan counts them, whatever the architecture does beside.
+    Counted as those of its matrix products, as a plan counts them, whatever the architecture does beside.
     """
     state = torch.get_rng_state()
     sizes = {"vocab_size": 4096, "embedding_size": 384, "hidden_size": 640, "layers": 2}
@@ -174,11 +176,13 @@ def measure_flops(
         else:
             spent = 1e-9
     torch.set_rng_state(state)
-    return float(processes * 6 * _weights(**sizes) * done / spent)
+    return float(processes * 6 * _weights(architecture, **sizes) * done / spent)
 
 
-def _weights(vocab_size: int, embedding_size: int, hidden_size: int, layers: int) -> int:
-    """Weights that take part in matrix products, of a tied network."""
+def _weights(architecture: str, vocab_size: int, embedding_size: int, hidden_size: int, layers: int) -> int:
+    """Weights that take part in matrix products, of a tied network: a transformer, or an LSTM of some kind."""
+    if architecture == "transformer":
+        return vocab_size * embedding_size + layers * embedding_size * (4 * embedding_size + 2 * hidden_size)
     widths = [hidden_size] * (layers - 1) + [embedding_size]
     inputs = [embedding_size, *widths[:-1]]
     return vocab_size * embedding_size + sum(4 * h * (e + h) for e, h in zip(inputs, widths, strict=True))

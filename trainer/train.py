@@ -132,6 +132,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
 def _plan(args: argparse.Namespace, books: list[Document], start: Checkpoint | None, device: torch.device) -> Plan:
     """Fill in what the command line leaves open, from the books and the measured speed of this machine."""
     sizes = {size: getattr(args, size) if start is None else start.config.model[size] for size in SIZES}
+    architecture = args.architecture or "awd_lstm" if start is None else start.config.architecture
     corpus_bytes, bytes_each = sum(document.size for document in books), None
     kind = _tokenizer_kind(args)
     if start is not None:
@@ -144,7 +145,7 @@ def _plan(args: argparse.Namespace, books: list[Document], start: Checkpoint | N
         plan = wishes.fixed()
     else:
         flops = measure_flops(
-            args.architecture or "awd_lstm" if start is None else start.config.architecture,
+            architecture,
             device,
             bfloat16=args.bfloat16,
             processes=distributed.world_size(),
@@ -152,6 +153,7 @@ def _plan(args: argparse.Namespace, books: list[Document], start: Checkpoint | N
         )
         plan = make_plan(
             wishes,
+            architecture=architecture,
             corpus_bytes=corpus_bytes,
             seconds=60 * args.minutes,
             flops=flops,

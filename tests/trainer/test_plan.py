@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from core.models import build_model
 from trainer.plan import Plan, Wishes, make_plan, measure_flops
 
 FLOPS = 400e9
@@ -45,6 +46,14 @@ def test_a_model_that_has_learned_before_does_not_read_a_few_books_over_and_over
     assert "a part of 48 minutes" in few.describe(48)
     assert many.steps is None
     assert _plan(48, 400_000, wishes).steps is None
+
+
+def test_a_transformer_is_planned_by_its_own_weights() -> None:
+    wishes = Wishes(vocab_size=8192, embedding_size=320, hidden_size=1280, layers=4)
+    plan = make_plan(wishes, architecture="transformer", corpus_bytes=6_000_000, seconds=600, flops=FLOPS)
+    config = {"vocab_size": 8192, "document_id": 1, "embedding_size": 320, "hidden_size": 1280, "layers": 4}
+    weights = sum(weight.numel() for weight in build_model("transformer", config).parameters() if weight.dim() == 2)
+    assert plan.tokens == pytest.approx(0.85 * 600 * FLOPS / (6 * weights), rel=0.01)
 
 
 def test_what_was_asked_for_is_kept() -> None:
