@@ -135,10 +135,8 @@ class Worker:
             with torch.inference_mode():
                 self._loop()
         finally:
-            del (
-                self._decoder,
-                self._sampler,
-            )  # or the weights would wait for a garbage collection: the engine is in a cycle
+            # Or the weights would wait for a garbage collection: the engine around them lies in a cycle.
+            del self._decoder, self._sampler
             self.ended.set_result(None)
 
     def _loop(self) -> None:

@@ -182,7 +182,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--pretrain-dropout", type=_SHARE, default=0.3, help="what dropout is multiplied by until then")
     add("--tokenizer", choices=("unigram", "bpe", "char", "word"), help="unigram if not given")
-    add("--vocab-size", type=_COUNT, help="pieces; planned if not given")
+    add("--vocab-size", type=_COUNT, help="pieces; planned if not given, all there are with --tokenizer word or char")
     add("--min-count", type=_COUNT, default=1, help="with --tokenizer word: those rarer in training text are unknown")
     add("--architecture", choices=("awd_lstm", "lstm", "mogrifier", "transformer"), help="awd_lstm if not given")
     add("--embedding-size", type=_COUNT, help="width; planned if not given")

@@ -21,7 +21,7 @@ from .corpus import text_files
 MIN_WRAPPED_CHARS = 40  # shorter lines are verse, tables or headings
 MAX_WRAPPED_CHARS = 100  # hard wraps stand at 60 to 80 characters; longer lines are whole paragraphs already
 _WINDOWS = "windows-1252"  # what most old files are in that are no UTF-8
-DUPLICATE_SHARE = 0.7  # of the smaller text's runs of eight words; another preface makes no other book
+DUPLICATE_SHARE = 0.7  # of a text's runs of eight words, if they stand in a longer one; a preface makes no other book
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 _PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n\s*")
@@ -45,7 +45,7 @@ class Cleaning:
     def __post_init__(self) -> None:
         try:
             is_usable = b"a\n".decode(self.encoding) == "a\n"
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, ValueError):
             is_usable = False
         if not is_usable:
             raise CorpusError(
@@ -86,16 +86,16 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """Yield one line a file, fit to print."""
-        yield from (f"{path}: {changes}" for path, changes in self.kept.items())
-        yield from (f"{path}: left out, the same text as {twin}" for path, twin in self.duplicates.items())
-        yield from (f"{path}: left out, no words in it" for path in self.empty)
+        yield from (f"{path}: {changes}" for path, changes in sorted(self.kept.items()))
+        yield from (f"{path}: left out, its text stands in {twin}" for path, twin in sorted(self.duplicates.items()))
+        yield from (f"{path}: left out, no words in it" for path in sorted(self.empty))
 
 
 def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
     """Write every `.txt` below `source`, cleaned, to the same place below `target`. Raises CorpusError."""
     if target.resolve().is_relative_to(source.resolve()) or target.resolve() == source.resolve().parent:
         raise CorpusError(f"{target}: expected a folder outside {source}, so that the originals stay as they are")
-    paths = sorted(text_files(source)) if source.is_dir() else [source]
+    paths = sorted(text_files(source), key=_longest_first) if source.is_dir() else [source]
     if not paths or not source.exists():
         raise CorpusError(f"{source}: expected a .txt file or a folder of them, found none")
     report, seen = Report(), _Seen()
@@ -172,6 +172,11 @@ def join_lines(text: str) -> tuple[str, int]:
     joined = [_joined(block, width) if width else "\n".join(block) for block in blocks]
     removed = sum(map(len, blocks)) - sum(block.count("\n") + 1 for block in joined)
     return "\n\n".join(block for block in joined if block) + "\n", removed
+
+
+def _longest_first(path: Path) -> tuple[int, Path]:
+    """So that a part meets its whole: of a story and a collection that has it, the collection stays."""
+    return -path.stat().st_size, path
 
 
 def _wrap_width(blocks: list[list[str]]) -> int:

@@ -134,7 +134,7 @@ def read_plan(path: Path) -> Comparison:
 def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
     """Raise ConfigError where a contender was trained otherwise than the plan says now.
 
-    Unless by the `whole` command, books and folders may be elsewhere: figures are reported on another machine too.
+    `whole`: books and folders count too; a report may be written on another machine, where they are elsewhere.
     """
     _refuse_other_settings(plan)
     for run, seed in _contenders(plan):
@@ -156,7 +156,7 @@ def _refuse_other_settings(plan: Comparison) -> None:
     """Raise ConfigError where what is there was measured otherwise than the plan says now."""
     path, now = _result_of(plan.out, "settings"), _settings(plan)
     before = _read(path) if path.exists() else now
-    if odd := [key for key in now if before[key] != now[key]]:
+    if odd := [key for key in now if before.get(key, now[key]) != now[key]]:
         changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in odd)
         raise ConfigError(f"{plan.out} holds results measured otherwise: {changes}; delete it, or name another `out`")
 

@@ -123,6 +123,7 @@ class Gutenberg:
     def _read_robots(self, url: str) -> urllib.robotparser.RobotFileParser:
         rules = urllib.robotparser.RobotFileParser()
         request = urllib.request.Request(url, headers={"User-Agent": AGENT})
+        self._rest(0)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
                 rules.parse(response.read(_LONGEST_ROBOTS).decode("utf-8", "replace").splitlines())

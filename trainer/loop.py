@@ -301,6 +301,7 @@ class Loop:
         if distributed.rank() == 0:
             old = self._folder.with_name(self._folder.name + ".old")
             shutil.rmtree(old, ignore_errors=True)
+            sync(aside)
             if self._folder.exists():
                 os.replace(self._folder, old)
             os.replace(aside, self._folder)

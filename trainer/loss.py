@@ -18,7 +18,7 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
 
     Under autocast the products run in autocast's dtype; the softmax is float32 always.
     """
-    if not torch.is_grad_enabled():  # inside of `forward` nobody knows
+    if not torch.is_grad_enabled():  # `needs_input_grad` is true even then
         hidden, weight, bias = hidden.detach(), weight.detach(), bias.detach()
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

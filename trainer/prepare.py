@@ -75,11 +75,13 @@ def prepare(
 def count_closed(documents: Iterable[Document], kind: TokenizerKind, min_count: int) -> tuple[int, int]:
     """How many pieces a vocabulary of all words or characters needs, and how many tokens they make of the books."""
     counts: Counter[str] = Counter()
+    line_ends = 0  # tokens beside the words
     for document in documents:
         for stretch in document.stretches():
             counts.update(stretch.split() if kind == "word" else stretch)
+            line_ends += stretch.count("\n") if kind == "word" else 0
     least = min_count if kind == "word" else 1
-    return SPECIAL_PIECES + sum(count >= least for count in counts.values()), counts.total()
+    return SPECIAL_PIECES + sum(count >= least for count in counts.values()), counts.total() + line_ends
 
 
 def _room_for_characters(texts: Iterable[str], vocab_size: int) -> tuple[int, float]:

@@ -114,7 +114,7 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     if args.pretrain and not pretrain:
         raise CorpusError(f"expected other books in {args.pretrain}, but all of them hold validation or test text")
     start = choose_start(args, split.train)
-    plan = _plan(args, split.train + pretrain, start, device)
+    plan = _plan(args, split.train, pretrain, start, device)
     forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
     _note_options(args, out)
     (out / "plan.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
@@ -129,8 +129,15 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     )
 
 
-def _plan(args: argparse.Namespace, books: list[Document], start: Checkpoint | None, device: torch.device) -> Plan:
+def _plan(
+    args: argparse.Namespace,
+    train: list[Document],
+    pretrain: list[Document],
+    start: Checkpoint | None,
+    device: torch.device,
+) -> Plan:
     """Fill in what the command line leaves open, from the books and the measured speed of this machine."""
+    books = train + pretrain
     sizes = {size: getattr(args, size) if start is None else start.config.model[size] for size in SIZES}
     architecture = args.architecture or "awd_lstm" if start is None else start.config.architecture
     corpus_bytes, bytes_each = sum(document.size for document in books), None
@@ -138,8 +145,9 @@ def _plan(args: argparse.Namespace, books: list[Document], start: Checkpoint | N
     if start is not None:
         bytes_each = bytes_per_token(start.tokenizer, books)
     elif kind in ("word", "char") and sizes["vocab_size"] is None:
-        sizes["vocab_size"], tokens = count_closed(books, kind, args.min_count)
-        bytes_each = corpus_bytes / max(1, tokens)
+        learned_from = train if kind == "word" else books
+        sizes["vocab_size"], tokens = count_closed(learned_from, kind, args.min_count)
+        bytes_each = sum(document.size for document in learned_from) / max(1, tokens)
     wishes = Wishes(**sizes, dropout=args.dropout, lanes=args.lanes, bptt=args.bptt)
     if wishes.are_complete:
         plan = wishes.fixed()

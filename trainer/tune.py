@@ -155,9 +155,9 @@ def open_study(search: Search) -> optuna.Study:
         sampler=optuna.samplers.TPESampler(constant_liar=True),  # workers side by side try different things
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3),
     )
-    now = search.model_dump(mode="json", exclude={"out", "space"})
+    now = search.model_dump(mode="json", exclude={"out", "corpus", "valid", "space"})
     before = study.user_attrs.get("search", now)
-    if odd := [name for name in now if before[name] != now[name]]:
+    if odd := [name for name in now if before.get(name, now[name]) != now[name]]:
         changes = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in odd)
         raise ConfigError(f"search {search.name!r} began otherwise: {changes}; give it another name to begin it again")
     study.set_user_attr("search", now)

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from aiohttp.typedefs import Handler
 from aiohttp.web import Request, StreamResponse, middleware
-from pydantic import ValidationError
-
-from core.errors import InputError
 
 from .problems import RefusedError
 from .settings import WebSettings
@@ -62,17 +59,12 @@ class Limits:
     async def spend_on_work(self, request: Request, handler: Handler) -> StreamResponse:
         """Let what costs as much as a text started count like one: saving, deleting, signing in, reading a story whole.
 
-        Texts asked for under /v1/ count where they are begun; a body refused before that counts here.
+        Texts count where they are begun.
         """
         client, changes = request[VISITOR].client, request.method not in ("GET", "HEAD")
         if request.path.startswith(_WHOLE) or (changes and request.path.startswith(("/api/", "/signin"))):
             self.spend(client)
-        try:
-            return await handler(request)
-        except (InputError, ValidationError):
-            if changes and request.path.startswith("/v1/"):
-                self.spend(client)
-            raise
+        return await handler(request)
 
     @contextlib.contextmanager
     def stream(self, client: str | None) -> Iterator[None]:

@@ -21,7 +21,7 @@ from core.scoring import score
 from core.threads import in_passing_thread
 
 from . import openai_bodies as bodies
-from .bodies import read_body, respond
+from .bodies import AnyBody, read_body, respond
 from .generation import Generations, Wanted
 from .openai_answers import Chat, Choice, Completions, Piece, Shape
 from .problems import RefusedError, as_json, translate
@@ -65,7 +65,7 @@ class OpenAI:
 
     async def complete(self, request: Request) -> StreamResponse:
         """Write on from one prompt or several."""
-        body = await read_body(request, bodies.CompletionBody, timeout_s=self._settings.request_timeout_s)
+        body = await self._read(request, bodies.CompletionBody)
         self._check_model(body.model)
         if body.max_tokens == 0 and (not body.echo or body.logprobs is None):
             raise InputError("max_tokens must be at least 1 unless echo and logprobs are set, got 0", "max_tokens")
@@ -87,7 +87,7 @@ class OpenAI:
 
     async def chat(self, request: Request) -> StreamResponse:
         """Write on from the messages' texts, joined as paragraphs; roles mean nothing to this model."""
-        body = await read_body(request, bodies.ChatBody, timeout_s=self._settings.request_timeout_s)
+        body = await self._read(request, bodies.ChatBody)
         self._check_model(body.model)
         plan = _Plan(
             body=body,
@@ -97,6 +97,14 @@ class OpenAI:
             shape=Chat(id=f"chatcmpl-{uuid.uuid4().hex}", model=body.model, with_logprobs=bool(body.logprobs)),
         )
         return await self._answer(request, plan)
+
+    async def _read(self, request: Request, kind: type[AnyBody]) -> AnyBody:
+        """Read a body; one that is refused counts like a text, for it may be large."""
+        try:
+            return await read_body(request, kind, timeout_s=self._settings.request_timeout_s)
+        except InputError:
+            self._generations.limits.spend(request[VISITOR].client)
+            raise
 
     async def models(self, request: Request) -> Response:
         """List the checkpoints."""

@@ -113,8 +113,8 @@ class Socket:
         try:
             message = protocol.client_messages.validate_json(frame.data)
         except ValidationError as error:
-            self._spend()
             self._reply(_as_message(explain(error), _id_within(frame.data)))
+            self._spend()
             return
         try:
             match message:

@@ -125,7 +125,7 @@ def _add_places(group: app_commands.Group) -> None:
     async def channel(
         interaction: "discord.Interaction[Fablewright]", channel: app_commands.AppCommandChannel, allowed: bool
     ) -> None:
-        if channel.type is discord.ChannelType.category:  # nobody writes in one
+        if allowed and channel.type is discord.ChannelType.category:  # nobody writes in one
             raise InputError("a category is no channel: choose its channels one by one", "channel")
         await _list(interaction, "channels", channel.id, allowed=allowed)
 

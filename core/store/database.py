@@ -181,8 +181,10 @@ def _parse_url(text: str) -> sa.URL:
     if backend not in _DRIVERS:
         raise ConfigError(f"database.url must begin with sqlite or postgresql, got {url.drivername}")
     url = url.set(drivername=_DRIVERS[backend])
-    if backend == "postgresql" and (mode := url.query.get("sslmode")):  # libpq's name, in addresses that hosts give out
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    if backend == "postgresql":  # what libpq knows stands in addresses that hosts give out
+        mode = url.query.get("sslmode")
+        url = url.difference_update_query(["sslmode", "channel_binding"])
+        url = url if mode is None else url.update_query_dict({"ssl": mode})
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
         raise ConfigError("database.url must name a file, got a database in memory: its log would not last")
     return url

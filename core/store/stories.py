@@ -17,6 +17,7 @@ from .database import Database, delete_rows
 
 SNAPSHOT: Final = "snapshot"  # the text behind a link, no step of the story
 MOST_CHARACTERS: Final = 1 << 24  # of a story, over all its nodes
+MOST_DETAILS: Final = 1 << 25  # characters of JSON beside them: a token with its alternatives takes 200
 
 _TICK = timedelta(microseconds=1)  # keeps nodes saved together in their order
 
@@ -101,11 +102,7 @@ class Stories:
             rows = [_node_row(story_id, node, known, now + i * _TICK) for i, node in enumerate(nodes)]
             if rows:
                 await self._database.upsert(session, Node, rows)
-                length = await session.scalar(
-                    sa.select(sa.func.sum(sa.func.length(Node.text))).where(Node.story_id == story_id)
-                )
-                if length > MOST_CHARACTERS:
-                    raise InputError(f"a story may have at most {MOST_CHARACTERS:,} characters over all its steps")
+                await _refuse_too_much(session, story_id)
             if story.current_node_id is not None and story.current_node_id not in known:
                 raise InputError(f"current_node_id must be a node of the story, got {story.current_node_id!r}")
         return story
@@ -212,6 +209,18 @@ async def _story(session: AsyncSession, story_id: str) -> Story:
     if story is None:
         raise InputError(f"there is no story {story_id!r}", "story_id")
     return story
+
+
+async def _refuse_too_much(session: AsyncSession, story_id: str) -> None:
+    """Raise InputError for a story that is larger than anybody writes; what lies behind links does not count."""
+    text_size = sa.func.sum(sa.func.length(Node.text))
+    details_size = sa.func.sum(sa.func.length(sa.cast(Node.details, sa.Text)))
+    own = sa.and_(Node.story_id == story_id, Node.kind != SNAPSHOT)
+    text, details = (await session.execute(sa.select(text_size, details_size).where(own))).one()
+    if text > MOST_CHARACTERS:
+        raise InputError(f"a story may have at most {MOST_CHARACTERS:,} characters over all its steps")
+    if details > MOST_DETAILS:
+        raise InputError(f"the details of a story's steps may have at most {MOST_DETAILS:,} characters of JSON")
 
 
 async def _node(session: AsyncSession, story_id: str, node_id: str) -> Node:

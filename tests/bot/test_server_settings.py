@@ -41,6 +41,8 @@ async def test_a_category_is_no_channel_to_write_in(
     category = fake.channel(channel.guild, "stories", kind=CATEGORY)
     answer = await told(fake, await fake.slash(mo, channel, "server-settings channel", channel=category, allowed=True))
     assert answer == "A category is no channel: choose its channels one by one."
+    taken_off = await fake.slash(mo, channel, "server-settings channel", channel=category, allowed=False)
+    assert (await told(fake, taken_off)).startswith("Saved.")
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
 
 

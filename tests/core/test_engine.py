@@ -367,7 +367,7 @@ async def test_a_paced_stream_is_written_at_its_pace(engine: AnyEngine, tiny: Ch
 
 @pytest.mark.parametrize("rest_s", [1e10, math.inf])
 async def test_a_rest_longer_than_a_thread_can_wait_ends_when_something_comes(local: Engine, rest_s: float) -> None:
-    distant = local.generate(request(pace=0.01))
+    distant = local.generate(request(pace=0.5))
     await first(distant, Text)
     distant._stream.due_at += rest_s
     _, end = await read(local.generate(request()))

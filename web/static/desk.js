@@ -194,7 +194,7 @@ export class Desk {
 
   /**
    * Lift the pen and turn elsewhere; what is still on the way was never seen and is let go.
-   * @returns {string|undefined} where the story stood before the pen was dipped, if nothing had come of it
+   * @returns {string|undefined} where the story stood before the pen was dipped, if nothing at all has come since
    */
   #leave() {
     if (!this.live) return undefined;
@@ -204,7 +204,7 @@ export class Desk {
     this.story.describe(node, { reason: "cancelled", stream: undefined });
     handle.stop();
     this.#lift();
-    return this.story.node(node).inserted ? undefined : before;
+    return this.story.current !== node || this.story.node(node).inserted ? undefined : before;
   }
 
   undo() {

@@ -120,8 +120,9 @@ export class Dials {
       if (!confirm("Delete everything the server keeps about you: stories, links, settings, log? Stories in this browser stay.")) return;
       const { keepsLog } = this.settings; // who wants no text logged wants none logged under the new key either
       const said = await forget(this.desk)
-        .then(() => keepsLog || api("PUT", "/api/settings", { keep_text: false }))
-        .then(() => "It is gone.", (error) => error.message);
+        .then(() => keepsLog || api("PUT", "/api/settings", { keep_text: false }).catch(() => (this.settings.keepsLog = true)))
+        .then(() => "It is gone.", (error) => error.message)
+        .finally(() => this.settings.onShow());
       button.replaceWith(h("span", { role: "status" }, said));
     });
     const take = h("a", { class: "link", href: "/api/me/export", download: "fablewright.json" }, "Take a copy");

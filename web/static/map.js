@@ -62,7 +62,7 @@ function walk(event, story, root) {
   const beside = (step) => siblings[siblings.indexOf(id) + step];
   const goals = {
     ArrowUp: () => parent,
-    ArrowDown: () => story.trail.get(id) ?? story.branches(id)[0],
+    ArrowDown: () => story.next(id),
     ArrowLeft: () => beside(-1),
     ArrowRight: () => beside(1),
   };

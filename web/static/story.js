@@ -256,7 +256,7 @@ export class Story {
   }
 
   canRedo() {
-    return Boolean(this.#next());
+    return Boolean(this.next());
   }
 
   /** Back to what stood there before: the parent, or the end of the branch that this one left in the middle. */
@@ -268,12 +268,13 @@ export class Story {
   }
 
   redo() {
-    if (this.canRedo()) this.go(this.#next());
+    if (this.canRedo()) this.go(this.next());
   }
 
-  #next() {
-    const branches = this.branches(this.current);
-    const last = this.trail.get(this.current);
+  /** @returns {string|undefined} where redo leads: down the branch that was left last */
+  next(id = this.current) {
+    const branches = this.branches(id);
+    const last = this.trail.get(id);
     return branches.includes(last) ? last : branches.at(-1);
   }
 

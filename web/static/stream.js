@@ -4,6 +4,8 @@
  * part that is already here is left out. Either way the caller sees no seam. Knows nothing of stories or the page.
  */
 
+/** before a stream that has been going on asks again, where too much was asked for lately */
+const PATIENCE_MS = 2000;
 const RETRY_MS = [200, 500, 1000, 2000, 4000, 8000];
 
 /**
@@ -100,7 +102,12 @@ export class Streams {
     else if (message.type === "text") this.#text(one, message);
     else if (message.type === "done") this.#end(one, "onDone", message);
     else if (message.code === "unknown_stream" && one.stream) this.#again(one);
+    else if (message.code === "rate_limited" && one.stream) setTimeout(() => this.#askAgain(one), PATIENCE_MS);
     else this.#end(one, "onError", message);
+  }
+
+  #askAgain(one) {
+    if (this.open.has(one.id) && this.socket?.readyState === WebSocket.OPEN) this.#ask(one);
   }
 
   #text(one, { text, tokens = [] }) {

@@ -61,6 +61,9 @@ async def test_a_story_does_not_grow_without_bound(store: Store, monkeypatch: py
     await keep(store, "s", _prompt("1", "x" * 900))
     with pytest.raises(InputError, match="a story may have at most 1,000 characters over all its steps"):
         await keep(store, "s", _prompt("2", "x" * 101))
+    monkeypatch.setattr("core.store.stories.MOST_DETAILS", 1000)
+    with pytest.raises(InputError, match="the details of a story's steps may have at most 1,000 characters of JSON"):
+        await keep(store, "s", _prompt("2", "x") | {"details": {"why": "y" * 1000}})
     assert len(await store.stories.nodes("s")) == 1
 
 
