@@ -213,8 +213,10 @@ async def _story(session: AsyncSession, story_id: str) -> Story:
 
 async def _refuse_too_much(session: AsyncSession, story_id: str) -> None:
     """Raise InputError for a story that is larger than anybody writes; what lies behind links does not count."""
-    text_size = sa.func.sum(sa.func.length(Node.text))
-    details_size = sa.func.sum(sa.func.length(sa.cast(Node.details, sa.Text)))
+    text_size, details_size = (
+        sa.func.coalesce(sa.func.sum(sa.func.length(column)), 0)  # there may be nothing but links
+        for column in (Node.text, sa.cast(Node.details, sa.Text))
+    )
     own = sa.and_(Node.story_id == story_id, Node.kind != SNAPSHOT)
     text, details = (await session.execute(sa.select(text_size, details_size).where(own))).one()
     if text > MOST_CHARACTERS:
