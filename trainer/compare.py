@@ -35,7 +35,7 @@ from .devices import keep_freed_memory
 from .evaluate import score_texts
 from .floors import measure_floors
 from .memory import Memory
-from .presets import as_arguments, load_preset, read_experiment
+from .presets import as_arguments, changes, load_preset, read_experiment
 from .report import write_report
 from .samples import cut_passages, write_samples
 from .split import split_named
@@ -154,11 +154,9 @@ def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
 
 def _refuse_other_settings(plan: Comparison) -> None:
     """Raise ConfigError where what is there was measured otherwise than the plan says now."""
-    path, now = _result_of(plan.out, "settings"), _settings(plan)
-    before = _read(path) if path.exists() else now
-    if odd := [key for key in now if before.get(key, now[key]) != now[key]]:
-        changes = ", ".join(f"{key} was {before[key]!r} and is {now[key]!r}" for key in odd)
-        raise ConfigError(f"{plan.out} holds results measured otherwise: {changes}; delete it, or name another `out`")
+    path = _result_of(plan.out, "settings")
+    if path.exists() and (odd := changes(_read(path), _settings(plan))):
+        raise ConfigError(f"{plan.out} holds results measured otherwise: {odd}; delete it, or name another `out`")
 
 
 def _settings(plan: Comparison) -> Json:

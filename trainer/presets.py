@@ -56,6 +56,12 @@ def as_arguments(options: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say what of `now` was another value before, "" where nothing was; what `before` does not name has not changed."""
+    odd = [name for name in now if name in before and before[name] != now[name]]
+    return ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in odd)
+
+
 def expand_preset(arguments: Sequence[str]) -> list[str]:
     """Put the options of `--preset NAME` right after the command, so that whatever else is given wins."""
     rest, preset = [], None

@@ -30,6 +30,7 @@ from .initialise import initialise
 from .loop import Loop, LoopSettings, forget, saved_state
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, count_closed, is_prepared, oov_rates, open_data, prepare, table
+from .presets import changes
 from .progress import Progress
 from .schedule import CLOCKS, Clock, peak_rate
 from .split import Split, leave_out, split_contiguous, split_files, split_named
@@ -166,7 +167,7 @@ def _plan(
             seconds=60 * args.minutes,
             flops=flops,
             bytes_per_token=bytes_each,
-            has_learned=start is not None and not args.pretrain,
+            has_learned=start is not None and not pretrain,
         )
     return plan if start is None else replace(plan, start=str(start.path))
 
@@ -197,10 +198,8 @@ def _options_before(out: Path) -> dict[str, Any]:
 
 def _refuse_other_options(args: argparse.Namespace, out: Path) -> None:
     """Raise ConfigError where a run is to go on as what it did not begin as."""
-    before, now = _options_before(out), _deciding(args)
-    if odd := [name for name in now if name in before and before[name] != now[name]]:
-        changes = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in odd)
-        raise ConfigError(f"{out} began with other options, so --resume cannot go on with these: {changes}")
+    if odd := changes(_options_before(out), _deciding(args)):
+        raise ConfigError(f"{out} began with other options, so --resume cannot go on with these: {odd}")
 
 
 def _split(args: argparse.Namespace) -> Split:

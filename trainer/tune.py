@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.errors import ConfigError, CorpusError, StoreError
 
-from .presets import as_arguments, load_preset, read_experiment
+from .presets import as_arguments, changes, load_preset, read_experiment
 
 log = logging.getLogger(__name__)
 
@@ -156,10 +156,8 @@ def open_study(search: Search) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3),
     )
     now = search.model_dump(mode="json", exclude={"out", "corpus", "valid", "space"})
-    before = study.user_attrs.get("search", now)
-    if odd := [name for name in now if before.get(name, now[name]) != now[name]]:
-        changes = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in odd)
-        raise ConfigError(f"search {search.name!r} began otherwise: {changes}; give it another name to begin it again")
+    if odd := changes(study.user_attrs.get("search", now), now):
+        raise ConfigError(f"search {search.name!r} began otherwise: {odd}; give it another name to begin it again")
     study.set_user_attr("search", now)
     return study
 
