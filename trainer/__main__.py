@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run one command."""
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files need not be UTF-8
     try:
         args = _parser().parse_args(expand_preset(arguments))
         args.command_line = arguments
@@ -109,7 +110,7 @@ def _add_experiments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     compare.add_argument("--report-only", action="store_true", help="write the report from what is there")
     tune = commands.add_parser("tune", help="search for better options with Optuna; resumable, several workers")
     tune.add_argument("plan", metavar="SEARCH.toml")
-    tune.add_argument("--trials", type=int, default=20, help="how many this worker tries")
+    tune.add_argument("--trials", type=_COUNT, default=20, help="how many this worker tries")
     floors = commands.add_parser("floors", help="baselines: what n-grams and compressors make of a text")
     floors.add_argument("training", help="the text they have read")
     floors.add_argument("texts", nargs="+", metavar="TEXT")
@@ -170,7 +171,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "the books, it has read more than they hold, and no other network is asked for (every preset that ships does)",
     )
     add("--split", default="70/15/15", help="shares of training, validation and test text")
-    add("--split-files", action="store_true", help="split by whole files: at least three, at least one for each part")
+    add("--split-files", action="store_true", help="split by whole files, at least one for each part")
     add("--valid", help="file or folder of validation text, instead of a split")
     add("--test", help="file or folder of test text")
     add("--pretrain", help="file or folder of other books to learn from first")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from .tokens import perplexity_text
+
 _NAMES = {"train": "training", "valid": "validation", "test": "test", "pretrain": "pretraining"}
 
 
@@ -72,8 +74,11 @@ def _results(facts: dict[str, Any]) -> str:
     if "results" not in facts:
         valid = facts["valid"]
         return f"Validation so far: {valid['loss']:.4f} nats a token, {valid['bits_per_byte']:.4f} bits a byte."
-    rows = ["| part | bits a byte | perplexity a word | perplexity a token |", "| --- | ---: | ---: | ---: |"]
+    rows = [
+        "| part | tokens read | bits a byte | perplexity a word | perplexity a token |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     for part, figures in facts["results"].items():
-        word = f"{figures['word_perplexity']:.1f}" if figures["word_perplexity"] is not None else "-"
-        rows.append(f"| {_NAMES[part]} | {figures['bits_per_byte']:.4f} | {word} | {figures['token_perplexity']:.1f} |")
+        word, token = (perplexity_text(figures[f"{unit}_perplexity"]) for unit in ("word", "token"))
+        rows.append(f"| {_NAMES[part]} | {figures['tokens']:,} | {figures['bits_per_byte']:.4f} | {word} | {token} |")
     return "\n".join([*rows, "", facts["results_method"]])

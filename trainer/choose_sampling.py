@@ -17,6 +17,7 @@ from core.tokenizer import Tokenizer
 
 from .corpus import read_documents
 from .samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
+from .start import checkpoint_folder
 from .text_statistics import TextStatistics, TrainingBooks, first_words, text_statistics
 
 GRID = (
@@ -41,7 +42,7 @@ class Choice:
 
 def sampling(args: argparse.Namespace) -> int:
     """Run the command: print the table of settings, the most human first."""
-    checkpoint = load_checkpoint(args.checkpoint)
+    checkpoint = load_checkpoint(checkpoint_folder(args.checkpoint))
     if not hasattr(checkpoint.model, "recurrent_weights"):
         raise ConfigError(f"{args.checkpoint}: nothing writes with the architecture {checkpoint.config.architecture}")
     held_out = [document.read() for document in read_documents(args.held_out)]

@@ -21,10 +21,12 @@ from .corpus import text_files
 MIN_WRAPPED_CHARS = 40  # shorter lines are verse, tables or headings
 MAX_WRAPPED_CHARS = 100  # hard wraps stand at 60 to 80 characters; longer lines are whole paragraphs already
 _WINDOWS = "windows-1252"  # what most old files are in that are no UTF-8
+_ZERO_SHARE = 0.01  # of a file's bytes: no text in another encoding has so many
 DUPLICATE_SHARE = 0.7  # of a text's runs of eight words, if they stand in a longer one; a preface makes no other book
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 _PARAGRAPH_BREAK = re.compile(r"\n[ \t]*\n\s*")
+_WRAP = re.compile(r"(?<=—)\n|\n(?=—\S)|(?<=\w-)\n(?!(?:and|or|to)\b)")  # where no space stood: "card-table"
 _ITALICS = re.compile(r"(?<![^\W_])_([^_\n]{1,400}?)_(?![^\W_])", re.DOTALL)
 _PLAIN = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "…": "...", "\u00a0": " ", "\u00ad": ""})
 
@@ -108,21 +110,25 @@ def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
             report.duplicates[name] = twin
         else:
             report.kept[name] = changes
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_text(text, encoding="utf-8")
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(path.name + ".new")
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(path)  # where that is a link, what it points to stays as it was
     return report
 
 
 def clean(content: bytes, cleaning: Cleaning) -> tuple[str, Changes]:
     """Return the text in `content` as the corpus wants it, and what was changed."""
     text, changes = decode(content, cleaning.encoding)
+    if cleaning.entities:
+        entities = sum(html.unescape(entity) != entity for entity in _ENTITY.findall(text))
+        text = _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+        changes = replace(changes, entities=entities)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     controls = [char for char in set(text) if ord(char) < 32 and char not in "\n\t"]
     changes = replace(changes, dropped_controls=sum(map(text.count, controls)))
     text = text.translate({ord(char): None for char in controls})
-    if cleaning.entities:
-        text, count = _ENTITY.subn(lambda match: html.unescape(match.group()), text)
-        changes = replace(changes, entities=count)
     if cleaning.plain_punctuation:
         text, count = plain_punctuation(text)
         changes = replace(changes, plain_marks=count)
@@ -133,9 +139,13 @@ def clean(content: bytes, cleaning: Cleaning) -> tuple[str, Changes]:
 
 
 def decode(content: bytes, otherwise: str = _WINDOWS) -> tuple[str, Changes]:
-    """Read UTF-8, UTF-16 with its mark, the encoding `otherwise`, or a file that mixes it with UTF-8 line by line."""
+    """Read UTF-8, UTF-16 by its mark or zero bytes, the encoding `otherwise`, or one mixed with UTF-8 line by line."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace"), Changes(encoding="UTF-16")
+    big, little = (content[at::2].count(0) for at in (0, 1))  # the upper halves of spaces and line ends
+    if big + little > _ZERO_SHARE * len(content):
+        encoding = "utf-16-le" if little > big else "utf-16-be"
+        return content.decode(encoding, errors="replace"), Changes(encoding="UTF-16")
     try:
         return content.decode("utf-8-sig"), Changes(encoding="UTF-8")
     except UnicodeDecodeError:
@@ -195,7 +205,7 @@ def _joined(block: list[str], width: int) -> str:
         for line, following in pairwise(block)
         if following
     ]
-    return "\n".join(block) if any(fits) else " ".join(block)
+    return "\n".join(block) if any(fits) else _WRAP.sub("", "\n".join(block)).replace("\n", " ")
 
 
 def _decode_line(line: bytes, encoding: str) -> str:
@@ -215,7 +225,7 @@ class _Seen:
     def twin_of(self, text: str, name: Path) -> Path | None:
         """Return the earlier file with (nearly) the same text, or remember this one."""
         words = [word.casefold() for word in words_of(text)]
-        digest = hashlib.sha256(" ".join(words).encode()).digest()
+        digest = hashlib.sha256((" ".join(words) or text).encode()).digest()
         if digest in self._digests:
             return self._digests[digest]
         hashes = ngram_hashes(words, 8)

@@ -14,10 +14,11 @@ def floors(args: argparse.Namespace) -> int:
 
     from .corpus import read_documents
     from .floors import measure_floors
+    from .start import checkpoint_folder
 
     training = [document.read() for document in read_documents(args.training)]
     texts = [document.read() for path in args.texts for document in read_documents(path)]
-    results = measure_floors(training, texts, Tokenizer.load(Path(args.tokenizer) / "tokenizer.model"))
+    results = measure_floors(training, texts, Tokenizer.load(checkpoint_folder(args.tokenizer) / "tokenizer.model"))
     if args.json:
         print(json.dumps(results))
         return 0
@@ -32,8 +33,9 @@ def index(args: argparse.Namespace) -> int:
     from core.novelty import FILE_NAME, NoveltyIndex
 
     from .corpus import read_documents
+    from .start import checkpoint_folder
 
-    checkpoint = Path(args.checkpoint)
+    checkpoint = checkpoint_folder(args.checkpoint)
     if not (checkpoint / "config.json").is_file():
         raise CorpusError(f"{checkpoint}: expected a checkpoint folder with a config.json")
     novelty = NoveltyIndex.build(document.stretches() for document in read_documents(args.corpus))

@@ -35,7 +35,7 @@ from .devices import keep_freed_memory
 from .evaluate import score_texts
 from .floors import measure_floors
 from .memory import Memory
-from .presets import as_arguments, changes, load_preset, read_experiment
+from .presets import Options, as_arguments, changes, load_preset, read_experiment
 from .report import write_report
 from .samples import cut_passages, write_samples
 from .split import split_named
@@ -63,7 +63,7 @@ class Run(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     preset: str
-    options: dict[str, Any] = {}
+    options: Options = {}
 
 
 class Comparison(BaseModel):
@@ -84,7 +84,7 @@ class Comparison(BaseModel):
     threads: int = Field(default=2, ge=1)
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     runs: tuple[Run, ...] = Field(min_length=1)
-    options: dict[str, Any] = {}
+    options: Options = {}
     memory: bool = True
     memory_words: int | None = Field(default=None, ge=100)  # of the test text, over all its books; None for all
     tune_tokens: int = Field(default=20_000, ge=100)
@@ -142,9 +142,13 @@ def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
         path = _result_of(plan.out / name, "train")
         if not path.exists():
             continue
-        before, now = _read(path)["command"], _command(plan, run, seed)
+        result = _read(path)
+        before, now = result["command"], _command(plan, run, seed)
         if not whole:
             before, now = (command[command.index(_PRESET) :] for command in (before, now))
+        options = load_preset(run.preset)
+        if before == now and result.get("preset_options", options) != options:
+            before, now = (f"{run.preset} of {given}" for given in (result["preset_options"], options))
         if before != now:
             raise ConfigError(
                 f"{path.parents[1]} holds results of another plan: trained by `{before}` but now by `{now}`; "
@@ -291,6 +295,7 @@ def _train(plan: Comparison, run: Run, seed: int) -> Json:
         "wall_s": wall_s,
         "history": history,
         "command": _command(plan, run, seed),
+        "preset_options": load_preset(run.preset),
     }
 
 

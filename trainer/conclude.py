@@ -1,6 +1,5 @@
 """The end of a run: the best checkpoint measured on whole held-out splits, with a sample, and its card written anew."""
 
-from collections.abc import Callable
 from typing import Any
 
 from core.checkpoint import Checkpoint
@@ -13,10 +12,9 @@ from .prepare import Data
 from .validate import Validation, validate
 
 METHOD = (
-    "Measured in up to 64 lanes, each from a fresh state, of a long text the beginning of each lane; "
+    "Measured on so many tokens as were read, in lanes of a thousand or more, each from a fresh state; "
     "`python -m trainer eval` reads texts whole."
 )
-_LEAST = 200_000  # tokens of a part that are read in any case
 _PROMPT = "Once upon a time"
 _SAMPLING = SamplingParams(
     temperature=0.8,
@@ -30,22 +28,10 @@ _SAMPLING = SamplingParams(
 )
 
 
-def measure(
-    model: Any, data: Data, *, trained_tokens: int, seconds_left: Callable[[], float], bfloat16: bool
-) -> dict[str, Validation]:
-    """Read the validation and the test split to their ends, or as much as takes a few per cent of the run's time."""
+def measure(model: Any, data: Data, *, most: int, bfloat16: bool) -> dict[str, Validation]:
+    """Read the validation and the test split to their ends, or `most` tokens of both together."""
     parts = [part for part in ("valid", "test") if part in data.ids]
-    most = max(_LEAST, trained_tokens // 20)  # a token read costs a third of one trained on
-    results: dict[str, Validation] = {}
-    for number, part in enumerate(parts):
-        left = seconds_left()
-        end = left - left / (len(parts) - number)  # no number where the time is not limited, and so never reached
-
-        def is_late(end: float = end) -> bool:
-            return seconds_left() < end
-
-        results[part] = validate(model, data, part, most=most, is_late=is_late, bfloat16=bfloat16)
-    return results
+    return {part: validate(model, data, part, most=most // len(parts), bfloat16=bfloat16) for part in parts}
 
 
 def sample(checkpoint: Checkpoint) -> str | None:

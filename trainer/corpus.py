@@ -7,6 +7,7 @@ is wrong is said with the file and the byte offset, never repaired in silence. W
 import codecs
 import io
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -67,8 +68,27 @@ def read_documents(path: str | Path) -> list[Document]:
 
 
 def text_files(folder: Path) -> Iterator[Path]:
-    """Yield every `.txt` file below a folder, `.TXT` too."""
-    return (path for path in folder.rglob("*") if path.suffix.lower() == ".txt" and path.is_file())
+    """Yield every `.txt` file below a folder, `.TXT` too. Raises CorpusError where one cannot be reached."""
+    entered: set[Path] = set()  # a linked folder may hold the one that it stands in
+    for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        here = Path(parent)
+        folders[:] = [name for name in folders if (here / name).resolve() not in entered]
+        entered.update((here / name).resolve() for name in folders)
+        for name in files:
+            path = here / name
+            if path.suffix.lower() == ".txt":
+                if not path.exists():
+                    raise CorpusError(f"{path}: expected a text file, got a link to nothing")
+                yield path
+
+
+def _refuse(error: OSError) -> None:
+    raise CorpusError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def utf8(name: str) -> str:
+    """Return what can be written of a path or a name: on disk it need not be UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def stretches(blocks: Iterable[str], length: int = _STRETCH) -> Iterator[str]:
@@ -137,6 +157,6 @@ def _not_utf8(file: Path, error: UnicodeDecodeError, offset: int) -> CorpusError
 def _natural(path: Path) -> list[list[tuple[int, str]]]:
     """A sort key that compares digits as numbers, part by part."""
     return [
-        [(int(piece), "") if piece.isdigit() else (-1, piece.lower()) for piece in re.split(r"(\d+)", part)]
+        [(int(piece), "") if piece.isdecimal() else (-1, piece.lower()) for piece in re.split(r"(\d+)", part)]
         for part in path.parts
     ]

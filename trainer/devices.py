@@ -14,7 +14,7 @@ def find_device(name: str) -> torch.device:
     """The device of a name such as `cpu` or `cuda`. Raises InputError if this machine or this PyTorch has none."""
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device must be one that is here and that this PyTorch can use, got {name!r}") from error
     if device.type == "cuda":

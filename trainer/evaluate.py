@@ -24,7 +24,8 @@ from core.tokenizer import Tokenizer
 from .corpus import read_documents
 from .devices import find_device, keep_freed_memory
 from .loss import cross_entropy
-from .tokens import bounded_exp, count_text, stream_of
+from .start import checkpoint_folder
+from .tokens import bounded_exp, count_text, perplexity_text, stream_of
 
 _WINDOW = 256
 _LANES = 64  # texts side by side, so that a folder of a thousand chapters needs no more memory than one of 64
@@ -72,7 +73,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if (args.cache or args.dynamic) and args.tune_on is None:
         raise CorpusError("--cache and --dynamic need --tune-on with validation text, to choose their settings on")
     keep_freed_memory()
-    checkpoint = load_checkpoint(args.checkpoint)
+    checkpoint = load_checkpoint(checkpoint_folder(args.checkpoint))
     model = checkpoint.model.to(find_device(args.device))
     documents = [document for path in args.texts for document in read_documents(Path(path))]
     texts = [document.read() for document in documents]
@@ -86,7 +87,7 @@ def evaluate(args: argparse.Namespace) -> int:
         _print_table([*(document.path.name for document in documents), "all"], reports)
         for name, figures in with_memory.items():
             settings = f" with {figures['settings']}" if figures["settings"] else ""
-            word = "" if figures["word_perplexity"] is None else f", {figures['word_perplexity']:.2f} ppl/word"
+            word = f", {perplexity_text(figures['word_perplexity'], 2)} ppl/word"
             print(f"{name}: {figures['bits_per_byte']:.4f} bits/byte{word}{settings}")
     return 0
 

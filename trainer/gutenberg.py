@@ -93,7 +93,12 @@ class Gutenberg:
         content = part.read_bytes()
         raw, _ = clean(content, Cleaning(joined_lines=False, plain_punctuation=False))
         title, author = _header(raw, "Title") or f"E-book {number}", _header(raw, "Author") or "unknown"
-        text, changes = clean(strip_licence(raw, url).encode(), Cleaning())
+        try:
+            book = strip_licence(raw, url)
+        except CorpusError:
+            part.unlink()  # or the next try would put the rest of the book behind a page of something else
+            raise
+        text, changes = clean(book.encode(), Cleaning())
         path = folder / f"{_slug(f'{author.split()[-1]} {title}')}-{number}.txt"
         aside = path.with_suffix(".aside")
         aside.write_text(text, encoding="utf-8")
@@ -113,10 +118,7 @@ class Gutenberg:
 
     def _ask_robots(self, url: str) -> None:
         if self._robots is None:
-            parts = urlsplit(self.mirror)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise CorpusError(f"--mirror must be a site such as https://gutenberg.example, got {self.mirror!r}")
-            self._robots = self._read_robots(f"{parts.scheme}://{parts.netloc}/robots.txt")
+            self._robots = self._read_robots(f"{_site(self.mirror)}/robots.txt")
         if not self._robots.can_fetch(AGENT, url):
             raise CorpusError(f"{url}: the site's robots.txt does not allow this; choose a mirror with --mirror")
 
@@ -190,12 +192,15 @@ def read_manifest(folder: Path) -> list[Book]:
     path = folder / "manifest.tsv"
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        expected = [field.name for field in fields(Book)]
-        if rows.fieldnames != expected:
-            raise CorpusError(f"{path}: expected the columns {', '.join(expected)}, got {rows.fieldnames}")
-        return [Book(**{**row, "number": int(row["number"]), "words": int(row["words"])}) for row in rows]  # type: ignore[arg-type]
+    expected = [field.name for field in fields(Book)]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t")
+            if rows.fieldnames != expected:
+                raise CorpusError(f"{path}: expected the columns {', '.join(expected)}, got {rows.fieldnames}")
+            return [Book(**{**row, "number": int(row["number"]), "words": int(row["words"])}) for row in rows]  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:  # half a row, no number, no UTF-8
+        raise CorpusError(f"{path}: expected a row of {len(expected)} columns for each book: {error}") from None
 
 
 def write_manifest(folder: Path, books: list[Book]) -> None:
@@ -206,6 +211,17 @@ def write_manifest(folder: Path, books: list[Book]) -> None:
         writer.writeheader()
         writer.writerows(asdict(book) for book in books)
     aside.replace(folder / "manifest.tsv")
+
+
+def _site(mirror: str) -> str:
+    try:
+        parts = urlsplit(mirror)
+        is_site = parts.scheme in ("http", "https") and bool(parts.netloc)
+    except ValueError:
+        is_site = False
+    if not is_site:
+        raise CorpusError(f"--mirror must be a site such as https://gutenberg.example, got {mirror!r}")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 class _CutOffError(Exception):

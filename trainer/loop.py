@@ -30,8 +30,10 @@ from .validate import Validation
 
 log = logging.getLogger(__name__)
 
+_LEAST_MEASURED, _MEASURED = 16_384, 400_000  # held-out tokens at the end of a run, in any case and where there is time
 _MOST_VALIDATED, _LEAST_VALIDATED = 100_000, 8192  # tokens at each validation; in between, of a run against the clock,
 _VALIDATED_SHARE = 0.02  # so much of all that it will have trained on: a token read costs a third of one trained on
+_ENDING = 4  # validations: what the end of a run takes, which has one, measures up to two parts, and writes a sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ class Loop:
         self._plateau = Plateau(settings.plateau_factor)
         self._state = model.init_state(lanes)
         self._began = 1.0  # progress before the first step: laying the data out takes time as well
-        self._step_s = 0.0  # what the last step took
+        self._step_s, self._check_s = 0.0, 0.0  # what the last step took, and the last validation with its checkpoint
         self._validations = settings.validations  # shares of the run after which one was due
         self._validated = 0  # tokens that each validation reads
         self._validating_s = 0.0
@@ -110,7 +112,7 @@ class Loop:
                 wants_stop = self._stop or self.step == stop_at_step
                 wants_save = time.monotonic() - last_save > self.settings.save_every_s
                 facts = [
-                    self.clock.progress(self.step, self._step_s),
+                    self.clock.progress(self.step, next_s=self._step_s, ending_s=_ENDING * self._check_s),
                     wants_stop,
                     wants_save,
                     self._has_time_to_validate(),
@@ -215,6 +217,15 @@ class Loop:
         expected = self.tokens * (1 - self._began) / max(progress - self._began, 1e-9)
         return max(_LEAST_VALIDATED, min(int(_VALIDATED_SHARE * expected), _MOST_VALIDATED))
 
+    def measurable(self) -> int:
+        """How many held-out tokens can be read when the last validation is over: in half of the time that is left."""
+        if self.clock.minutes is None:
+            return max(_MEASURED, self.tokens // 20)
+        tokens_per_s = self._validated / self._check_s if self._check_s else 0.0
+        affordable = int(tokens_per_s * max(0.0, self.clock.seconds_left()) / 2)
+        measurable = max(_LEAST_MEASURED, min(affordable, max(_MEASURED, self.tokens // 20)))
+        return int(distributed.from_first([measurable], self._device)[0])
+
     def _has_time_to_validate(self) -> bool:
         """A run against the clock spends at most a tenth of it on validation; one of so many steps must not care."""
         return self.clock.minutes is None or self._validating_s <= 0.1 * self.clock.seconds()
@@ -225,7 +236,8 @@ class Loop:
         is_new_epoch = self._is_new_epoch
         with self._average.in_place():
             self._validate_and_keep(progress)
-        self._validating_s += self.clock.seconds() - began
+        self._check_s = self.clock.seconds() - began
+        self._validating_s += self._check_s
         if self.settings.averaging and is_new_epoch:
             self._average.observe(self.history[-1]["valid_loss"])
 
@@ -334,6 +346,7 @@ class Loop:
             "validations": self._validations,
             "validated": self._validated,
             "validating_s": self._validating_s,
+            "took_s": [self._step_s, self._check_s],
             "without_gain": self._without_gain,
             "plateau": [self._plateau.scale, self._plateau.best, self._plateau.bad, self._plateau.epoch],
             "average": self._average.state(),
@@ -377,6 +390,7 @@ class Loop:
         self.clock.elapsed_s += facts["seconds"]
         self._validations, self._without_gain = facts["validations"], facts["without_gain"]
         self._began, self._validated, self._validating_s = facts["began"], facts["validated"], facts["validating_s"]
+        self._step_s, self._check_s = facts["took_s"]
         plateau = self._plateau
         plateau.scale, plateau.best, plateau.bad, plateau.epoch = facts["plateau"]
         self._average.load_state(facts["average"], first)

@@ -213,7 +213,7 @@ def tune_both(
     model: Any, ids: Ids, cache: CacheSettings, dynamic: DynamicSettings, statistics: GradientStatistics
 ) -> tuple[CacheSettings, DynamicSettings]:
     """Choose share and learning rate once more for a cache of a model that learns: its hidden states drift with it."""
-    caches = [replace(cache, share=share) for share in _CACHE_SHARES]
+    caches = [replace(cache, share=share) for share in (0.0, *_CACHE_SHARES)]
     best, lowest = (caches[0], dynamic), math.inf
     while True:
         totals = [float(nats.sum()) for nats in _nats_by_cache(model, ids, caches, dynamic, statistics)]

@@ -16,7 +16,7 @@ import numpy as np
 from core.novelty import NoveltyIndex
 from core.tokenizer import SPECIAL_PIECES, Tokenizer, TokenizerKind
 
-from .corpus import Document
+from .corpus import Document, utf8
 from .split import Split
 from .tokens import Ids, TextCounts, read_ids, write_ids
 
@@ -64,7 +64,7 @@ def prepare(
         )
     (folder / "tokenizer.model").write_bytes(tokenizer.to_bytes())
     parts = {"train": split.train, "valid": split.valid, "test": split.test, "pretrain": pretrain}
-    titles = {name: dict.fromkeys(_title(document.path) for document in parts[name]) for name in PARTS}
+    titles = {name: dict.fromkeys(utf8(document.path.stem) for document in parts[name]) for name in PARTS}
     books = {name: list(found) for name, found in titles.items() if found}
     for name in books:
         write_ids(folder / f"{name}.ids", (document.stretches() for document in parts[name]), tokenizer)
@@ -97,10 +97,6 @@ def _room_for_characters(texts: Iterable[str], vocab_size: int) -> tuple[int, fl
     coverage = float(np.clip(covered[room - 1], *_COVERAGE))
     characters = int(np.searchsorted(covered, coverage)) + 1
     return max(vocab_size, _BYTE_PIECES + characters * 4 // 3), coverage
-
-
-def _title(path: Path) -> str:
-    return path.stem.encode(errors="replace").decode()  # a name on disk need not be UTF-8
 
 
 def is_prepared(folder: Path) -> bool:

@@ -6,15 +6,28 @@ A preset stands for options on the command line; those given there by name go be
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from core.errors import ConfigError
 
+_GIVEN = {"corpus", "valid", "test", "out", "preset", "minutes", "clock", "seed", "resume"}
+
 Experiment = TypeVar("Experiment", bound=BaseModel)
+Values = TypeVar("Values", bound=Mapping[str, Any])
 
 FOLDER = Path(__file__).parent / "presets"
+
+
+def refuse_given(options: Values) -> Values:
+    """Return the options. Raises ValueError where one is what an experiment gives to all its runs alike."""
+    if odd := sorted(_GIVEN.intersection(key.replace("-", "_") for key in options)):
+        raise ValueError(f"{', '.join(odd)} must be the same for all, and so cannot stand here")
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(refuse_given)]
 
 
 def preset_names() -> list[str]:
@@ -29,9 +42,13 @@ def load_preset(name: str) -> dict[str, Any]:
         known = ", ".join(preset_names())
         raise ConfigError(f"preset must be one of {known}, or a .toml file that is there, got {name!r}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for key, value in options.items():
+        if key == "preset" or isinstance(value, dict | list):
+            raise ConfigError(f"{path}: expected options of `train`, each a word, a number, true or false, got {key}")
+    return options
 
 
 def read_experiment(path: Path, kind: type[Experiment]) -> Experiment:

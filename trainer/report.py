@@ -15,6 +15,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from .floors import CLOSED
+from .tokens import perplexity_text
 
 Json = dict[str, Any]
 
@@ -363,10 +364,10 @@ def _floor_sentences(best: Json, floors: Json) -> list[str]:
 def _memory_sentence(run: Json) -> str:
     memory = run["memory"]
     static = memory["static"]["word_perplexity"]
-    falls = {name: 1 - memory[name]["word_perplexity"] / static for name in ("cache", "dynamic", "cache_and_dynamic")}
+    shifts = {name: memory[name]["word_perplexity"] / static - 1 for name in ("cache", "dynamic", "cache_and_dynamic")}
     return (
-        f"Reading the test text as it goes lowers {run['name']}'s word perplexity by {falls['cache']:.0%} with a "
-        f"cache, {falls['dynamic']:.0%} with dynamic evaluation and {falls['cache_and_dynamic']:.0%} with both."
+        f"Reading the test text as it goes changes {run['name']}'s word perplexity by {shifts['cache']:+.0%} with a "
+        f"cache, {shifts['dynamic']:+.0%} with dynamic evaluation and {shifts['cache_and_dynamic']:+.0%} with both."
     )
 
 
@@ -393,5 +394,4 @@ def _text_figures(statistics: Json) -> list[str]:
 
 
 def _perplexity(figures: Json) -> str:
-    value = figures["word_perplexity"]
-    return "–" if value is None else f"{value:,.1f}"
+    return perplexity_text(figures["word_perplexity"])

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-_TRAINING_SHARE = 0.95  # of the minutes; the rest is for starting Python and for the last measurement ...
+_TRAINING_SHARE = 0.95  # of the minutes, at most; the rest is for starting Python and for the last measurement ...
 _MEASURED_BY = 0.99  # ... which must be over by then
+_LEAST_SHARE = 0.5  # of the minutes, at least, however long that measurement may take
 _WARM_UP = 0.02  # of the run
 _RATES = 5e-3, 1e-2  # of AdamW, in long runs and in those of ...
 _FEW_STEPS = 1500  # ... so few steps; in between it falls with the square root of their number
@@ -39,13 +40,19 @@ class Clock:
         """Time that the last measurement may take; infinite for a run of so many steps."""
         return math.inf if self.minutes is None else 60 * _MEASURED_BY * self.minutes - self.seconds()
 
-    def progress(self, step: int, next_s: float = 0.0) -> float:
-        """How much of the run is over, 0 to 1; all of it where a step of `next_s` seconds would end too late."""
+    def progress(self, step: int, *, next_s: float = 0.0, ending_s: float = 0.0) -> float:
+        """How much of the run is over, 0 to 1; all of it where a step of `next_s` seconds would end too late.
+
+        The end of the run, with its last measurement, is expected to take `ending_s` seconds.
+        """
         by_step = 0.0 if self.steps is None else step / self.steps
-        by_time = 0.0 if self.minutes is None else self.seconds() / (60 * _TRAINING_SHARE * self.minutes)
-        if self.minutes is not None and next_s > self.seconds_left():
+        if self.minutes is None:
+            return min(1.0, by_step)
+        whole_s = 60 * self.minutes
+        training_s = max(_LEAST_SHARE * whole_s, min(_TRAINING_SHARE * whole_s, _MEASURED_BY * whole_s - ending_s))
+        if next_s > self.seconds_left():
             return 1.0
-        return min(1.0, max(by_step, by_time))
+        return min(1.0, max(by_step, self.seconds() / training_s))
 
 
 def processor_seconds() -> float:

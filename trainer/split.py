@@ -44,17 +44,17 @@ def leave_out(documents: list[Document], paths: Iterable[Path]) -> list[Document
 
 def split_files(documents: list[Document], shares: tuple[float, float, float]) -> Split:
     """Split by whole files, in reading order, as near to the shares of bytes as files allow; at least one each."""
-    if len(documents) < 3:
-        raise CorpusError(f"expected at least 3 files to split by whole files, got {len(documents)}")
+    wanted = 3 if shares[2] else 2
+    if len(documents) < wanted:
+        raise CorpusError(f"expected at least {wanted} files to split by whole files, got {len(documents)}")
     total = sum(document.size for document in documents)
     parts: tuple[list[Document], list[Document], list[Document]] = ([], [], [])
     seen = 0
     for number, document in enumerate(documents):
         middle = (seen + document.size / 2) / total
         part = 0 if middle < shares[0] else 1 if middle < shares[0] + shares[1] else 2
-        left = len(documents) - number
-        part = max(part, 3 - left) if left <= 2 else part
-        part = min(part, 0 if not parts[0] else 1 if not parts[1] else 2)
+        part = max(part, wanted - (len(documents) - number))  # those that are left must do for the parts that follow
+        part = min(part, 0 if not parts[0] else 1 if not parts[1] else wanted - 1)
         parts[part].append(document)
         seen += document.size
     return Split(train=parts[0], valid=parts[1], test=parts[2])

@@ -48,11 +48,15 @@ def choose_start(args: argparse.Namespace, books: Sequence[Document]) -> Checkpo
 
 def load_start(path: str | Path) -> Checkpoint:
     """A checkpoint by its own folder or by that of the run that made it."""
-    path = Path(path).resolve()
-    if (path / RUN_CHECKPOINT).is_dir():
-        path /= RUN_CHECKPOINT
+    path = checkpoint_folder(path).resolve()
     name = path.parent.name if path.name == RUN_CHECKPOINT else path.name
     return replace(load_checkpoint(path), name=name)
+
+
+def checkpoint_folder(path: str | Path) -> Path:
+    """The folder of a checkpoint that is named by its own or by that of the run that made it."""
+    path = Path(path)
+    return path / RUN_CHECKPOINT if (path / RUN_CHECKPOINT).is_dir() else path
 
 
 def lineage(start: Checkpoint) -> dict[str, Any]:
@@ -68,7 +72,8 @@ def read_before(start: Checkpoint, books: Mapping[str, Sequence[str]]) -> list[s
     while facts:
         read.update(*(names for part, names in facts.get("books", {}).items() if part in _LEARNED_FROM))
         facts = facts.get("start", {})
-    return sorted(name for part, names in books.items() if part not in _LEARNED_FROM for name in names if name in read)
+    held_out = {name for part, names in books.items() if part not in _LEARNED_FROM for name in names}
+    return sorted(held_out & read)
 
 
 def _fits(checkpoint: Checkpoint, books: Sequence[Document]) -> bool:

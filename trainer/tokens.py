@@ -40,6 +40,13 @@ def bounded_exp(value: float) -> float:
     return math.exp(min(value, 700.0))
 
 
+def perplexity_text(value: float | None, digits: int = 1) -> str:
+    """Return a perplexity as people read it: "–" where there is none, of a hopeless model no more than its size."""
+    if value is None:
+        return "–"
+    return f"{value:,.{digits}f}" if value < 1e7 else f"{value:.1e}"
+
+
 def write_ids(path: Path, texts: Iterable[Iterable[str]], tokenizer: Tokenizer) -> TextCounts:
     """Encode texts, each given as its stretches, into a file of ids, with their counts beside it."""
     tokens = words = size = 0

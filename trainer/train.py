@@ -24,7 +24,7 @@ from . import distributed
 from .batches import build_batches
 from .card import model_card
 from .conclude import METHOD, measure, sample
-from .corpus import Document, read_documents
+from .corpus import Document, read_documents, utf8
 from .devices import find_device, has_fast_bfloat16, keep_freed_memory
 from .initialise import initialise
 from .loop import Loop, LoopSettings, forget, saved_state
@@ -51,6 +51,9 @@ _MAY_CHANGE = {  # when a run is resumed: how long it goes on, where, and what i
 def train(args: argparse.Namespace) -> int:
     """Run the command; 0 when the run is finished, 1 when it was interrupted and can be resumed."""
     keep_freed_memory()
+    for part in ("corpus", "valid", "test", "pretrain"):
+        path = getattr(args, part)
+        setattr(args, part, path and str(Path(path)))  # a slash at its end makes no other run
     device = distributed.start(find_device(args.device))
     if args.bfloat16 is None:
         args.bfloat16 = has_fast_bfloat16(device)
@@ -90,6 +93,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
             _lay_out(args, out, device)
     distributed.barrier()
     data, plan = open_data(out / "data"), Plan(**json.loads((out / "plan.json").read_text(encoding="utf-8")))
+    plan = replace(plan, vocab_size=data.tokenizer.vocab_size)  # larger or smaller where the books' characters want it
     if is_first:
         print(table(data), plan.describe(args.minutes, args.steps), sep="\n", flush=True)
     loop, progress = _build(args, out, data, plan, device)
@@ -103,7 +107,7 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     if finished:
         _conclude(args, out, data, loop, device)
     if is_first:
-        print(f"{'finished' if finished else 'interrupted, go on with --resume'}: {out / 'checkpoint'}")
+        print(f"finished: {out / 'checkpoint'}" if finished else f"interrupted, go on with --resume: {out}")
     return 0 if finished else 1
 
 
@@ -115,6 +119,10 @@ def _lay_out(args: argparse.Namespace, out: Path, device: torch.device) -> None:
     if args.pretrain and not pretrain:
         raise CorpusError(f"expected other books in {args.pretrain}, but all of them hold validation or test text")
     start = choose_start(args, split.train)
+    if start is not None and start.path.is_relative_to(out.resolve()):
+        raise ConfigError(
+            f"--from must be another folder than --out, which is begun anew: {out}; --resume goes on in it"
+        )
     plan = _plan(args, split.train, pretrain, start, device)
     forget(out / "resume")  # of an earlier run: `--resume` must not take it for this one
     _note_options(args, out)
@@ -305,14 +313,9 @@ def _learning_rate(architecture: str, start: Checkpoint | None, updates: float |
 def _conclude(args: argparse.Namespace, out: Path, data: Data, loop: Loop, device: torch.device) -> None:
     """Measure the best checkpoint on the whole held-out splits and say so in its config and its card."""
     best = load_checkpoint(out / "checkpoint")
-    trained_tokens = best.config.training["tokens"]
-    measured = measure(
-        best.model.to(device),
-        data,
-        trained_tokens=trained_tokens,
-        seconds_left=loop.clock.seconds_left,
-        bfloat16=args.bfloat16,
-    )
+    if "results" in best.config.training:
+        return  # a finished run that went on and found nothing better
+    measured = measure(best.model.to(device), data, most=loop.measurable(), bfloat16=args.bfloat16)
     if distributed.rank() > 0:
         return
     results = {part: asdict(validation) for part, validation in measured.items()}
@@ -361,7 +364,7 @@ def _facts_before(start: Checkpoint | None, data: Data) -> dict[str, Any]:
 def _training_facts(args: argparse.Namespace, data: Data, plan: Plan, loop: Loop, valid: Validation) -> dict[str, Any]:
     """What config.json and the model card say about the run."""
     return {
-        "command": "python -m trainer " + shlex.join(args.command_line),
+        "command": "python -m trainer " + utf8(shlex.join(args.command_line)),
         "processes": distributed.world_size(),
         "corpus": {name: asdict(counts) for name, counts in data.counts.items()},
         "books": data.books,

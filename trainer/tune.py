@@ -22,11 +22,11 @@ from typing import Annotated, Any, Literal
 import optuna
 import sqlalchemy as sa
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from core.errors import ConfigError, CorpusError, StoreError
 
-from .presets import as_arguments, changes, load_preset, read_experiment
+from .presets import Options, as_arguments, changes, load_preset, read_experiment, refuse_given
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ class Search(BaseModel):
     minutes: float = Field(default=2, gt=0)
     threads: int = Field(default=2, ge=1)
     seed: int = 1
-    options: dict[str, Any] = {}
-    space: dict[str, Dimension] = Field(min_length=1)
+    options: Options = {}
+    space: Annotated[dict[str, Dimension], AfterValidator(refuse_given), Field(min_length=1)]
 
 
 def tune(args: argparse.Namespace) -> int:
@@ -156,6 +156,7 @@ def open_study(search: Search) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3),
     )
     now = search.model_dump(mode="json", exclude={"out", "corpus", "valid", "space"})
+    now["preset_options"] = load_preset(search.preset)
     if odd := changes(study.user_attrs.get("search", now), now):
         raise ConfigError(f"search {search.name!r} began otherwise: {odd}; give it another name to begin it again")
     study.set_user_attr("search", now)
@@ -242,7 +243,9 @@ def _storage(search: Search) -> optuna.storages.RDBStorage:
         url = sa.make_url(os.environ.get("DATABASE_URL") or "sqlite://")
     except sa.exc.ArgumentError:
         raise ConfigError("DATABASE_URL must be a URL such as postgresql://user@host/name") from None
-    if url.get_backend_name() != "postgresql":
+    if url.get_backend_name() not in ("postgresql", "sqlite"):
+        raise ConfigError(f"DATABASE_URL must begin with postgresql or sqlite, got {url.drivername}")
+    if url.get_backend_name() == "sqlite":
         with FileLock(search.out / "trials.lock"):
             return optuna.storages.RDBStorage(f"sqlite:///{search.out / 'trials.sqlite3'}")
     url = url.set(drivername="postgresql+psycopg")  # Optuna works with drivers that block

@@ -1,7 +1,6 @@
 """The loss on a held-out split, quickly: many lanes side by side, each from a fresh state."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,9 @@ _WINDOW = 64  # tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Mean loss a token (nats), and what it comes to over the raw text."""
+    """Mean loss a token (nats) over the tokens that were read, and what it comes to over the whole raw text."""
 
+    tokens: int
     loss: float
     bits_per_byte: float
     word_perplexity: float | None  # None for a text without words
@@ -34,18 +34,17 @@ def validate(
     part: str,
     *,
     most: int | None = 100_000,
-    is_late: Callable[[], bool] = lambda: False,
     bfloat16: bool = True,
 ) -> Validation:
     """Cut the split into lanes, each from the zero state and `document_id`; processes share the lanes.
 
-    A short split is cut into fewer: the first words after a fresh state are hard to predict.
+    There are fewer where little is read: the first words after a fresh state are hard to predict.
 
-    Of a long split only the beginning of each lane is read, `most` tokens in all, or one window and what there is time
-    for; the figures are scaled to the whole.
+    Of a long split only the beginning of each lane is read, `most` tokens in all; the figures are scaled to the whole.
     """
     ids, counts, document_id = data.ids[part], data.counts[part], data.tokenizer.document_id
-    lanes = max(1, min(_LANES, len(ids) // _LEAST_A_LANE))
+    read = len(ids) if most is None else min(most, len(ids))
+    lanes = max(1, min(_LANES, read // _LEAST_A_LANE))
     length = -(-(len(ids) - 1) // lanes)
     starts = [lane * length for lane in range(lanes) if lane * length < len(ids) - 1]
     mine = starts[distributed.rank() :: distributed.world_size()]
@@ -55,9 +54,9 @@ def validate(
     model.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         state = model.init_state(len(mine))
-        read = length if most is None else min(length, -(-most // lanes))
-        for offset in range(0, read if mine else 0, _WINDOW):
-            steps = min(_WINDOW, read - offset)
+        each = min(length, -(-read // lanes))
+        for offset in range(0, each if mine else 0, _WINDOW):
+            steps = min(_WINDOW, each - offset)
             inputs = np.full((steps, len(mine)), document_id, np.int64)
             targets = np.full((steps, len(mine)), -1, np.int64)
             for lane, start in enumerate(mine):
@@ -73,12 +72,11 @@ def validate(
             output = hidden.output.flatten(0, 1)[kept]
             total[0] += cross_entropy(output, model.output_weight, model.output_bias, flat[kept]).double()
             total[1] += kept.sum()
-            if is_late():
-                break
     model.train(was_training)
     nats, tokens = distributed.sum_over_ranks(total).tolist()
     loss = nats / tokens
     return Validation(
+        tokens=int(tokens),
         loss=loss,
         bits_per_byte=loss * counts.tokens / math.log(2) / counts.bytes,
         word_perplexity=bounded_exp(loss * counts.tokens / counts.words) if counts.words else None,

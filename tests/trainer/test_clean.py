@@ -39,6 +39,20 @@ def test_hard_wrapped_prose_becomes_one_line_a_paragraph_and_verse_keeps_its_lin
     assert joined == 4
 
 
+def test_words_that_a_wrap_broke_at_their_hyphen_become_whole() -> None:
+    lines = (
+        "The gentlemen of the house sat down at the card-",
+        "table, and many of them, so it was said there--",
+        "perhaps all--had come by coach from the east-",
+        "and west-country, where roads were very bad.",
+    )
+    text, _ = clean("\n".join(lines).encode(), Cleaning())
+    assert text == (
+        "The gentlemen of the house sat down at the card-table, and many of them, so it was said there—perhaps "
+        "all—had come by coach from the east- and west-country, where roads were very bad.\n"
+    )
+
+
 def test_text_with_a_paragraph_a_line_stays_as_it_is() -> None:
     text = "One.\n\n" + "A long paragraph that goes on and on. " * 20 + "End.\n\nRoses are red,\nviolets blue.\n"
     assert join_lines(text) == (text, 0)
@@ -61,6 +75,8 @@ def test_a_rule_of_dashes_and_snake_case_are_no_punctuation() -> None:
         ("naïve".encode(), "naïve", "UTF-8"),
         (b"\xef\xbb\xbfmarked", "marked", "UTF-8"),
         ("naïve".encode("utf-16"), "naïve", "UTF-16"),
+        ("Привет, мир".encode("utf-16-le"), "Привет, мир", "UTF-16"),
+        ("Привет, мир".encode("utf-16-be"), "Привет, мир", "UTF-16"),
         ("“naïve”".encode("cp1252"), "“naïve”", "windows-1252"),
         ("naïve\n".encode() + "café".encode("latin-1"), "naïve\ncafé", "UTF-8 mixed with windows-1252"),
     ],
@@ -76,8 +92,8 @@ def test_an_encoding_can_be_named() -> None:
 
 
 def test_every_change_is_counted() -> None:
-    text, changes = clean(b"Caf\xe9 &amp; cr&#232;me\x07\r\nsaid \x93Ida\x94 & co.", Cleaning())
-    assert text == 'Café & crème\nsaid "Ida" & co.\n'
+    text, changes = clean(b"Caf\xe9 &amp; cr&#232;me\x07\r\nsaid \x93Ida\x94 & co. &nosuch;", Cleaning())
+    assert text == 'Café & crème\nsaid "Ida" & co. &nosuch;\n'
     assert changes == Changes(
         encoding="windows-1252", recoded_lines=2, dropped_controls=1, entities=2, joined_lines=0, plain_marks=2
     )
@@ -141,6 +157,23 @@ def test_an_encoding_that_lines_cannot_be_read_in_is_refused(encoding: str) -> N
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"expected a \.txt file or a folder of them, found none"):
         clean_folder(tmp_path / "none", tmp_path / "clean", Cleaning())
+
+
+def test_texts_without_words_are_no_twins(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.txt").write_text("🦊 🦉")
+    (tmp_path / "raw" / "b.txt").write_text("— — —")
+    assert len(clean_folder(tmp_path / "raw", tmp_path / "clean", Cleaning()).kept) == 2
+
+
+def test_an_original_behind_a_link_is_not_written_through(tmp_path: Path) -> None:
+    for folder in ("raw", "clean"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "raw" / "a.txt").write_text("A caf&eacute;.")
+    (tmp_path / "clean" / "a.txt").symlink_to(tmp_path / "raw" / "a.txt")
+    clean_folder(tmp_path / "raw", tmp_path / "clean", Cleaning())
+    assert (tmp_path / "clean" / "a.txt").read_text() == "A café.\n"
+    assert (tmp_path / "raw" / "a.txt").read_text() == "A caf&eacute;."
 
 
 def test_the_originals_are_never_written_over(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from core.errors import ConfigError
 from tests.tiny import TEXT
 from trainer.compare import collect, compare, read_plan
+from trainer.presets import load_preset
 from trainer.report import summary
 
 pytestmark = pytest.mark.timeout(600)  # each training is a process of its own
@@ -244,6 +245,7 @@ def test_a_damaged_stage_is_named(plan_path: Path, out: Path) -> None:
         ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
         ("minutes = 1", "minutes = 0", "minutes: input should be greater than 0"),
         ("title =", "title", "not valid TOML"),
+        ("steps = 3", "minutes = 9", "options: .*minutes must be the same for all"),
         ('name = "textbook"', 'name = "small"', "names of runs must differ"),
         ("threads = 1", "threads = 1\nseeds = [1, 1]", "seeds must differ"),
         (
@@ -266,3 +268,15 @@ def test_a_wrong_plan_is_refused_before_anything_runs(
 def test_the_plans_that_come_with_the_trainer_are_sound(name: str) -> None:
     plan = read_plan(Path(__file__).parents[2] / "docs" / name)
     assert {run.preset for run in plan.runs} >= {"course", "fast"}
+
+
+def test_results_of_a_preset_that_has_changed_are_refused(plan_path: Path, out: Path, tmp_path: Path) -> None:
+    copy, stage = tmp_path / "out", Path("small", "stages", "train.json")
+    shutil.copytree(out, copy)
+    result = json.loads((copy / stage).read_text())
+    assert result["preset_options"] == load_preset("fast")
+    (copy / stage).write_text(json.dumps(result | {"preset_options": {"dropout": 0.9}}))
+    changed = tmp_path / "PLAN.toml"
+    changed.write_text(plan_path.read_text().replace(str(out), str(copy)))
+    with pytest.raises(ConfigError, match=r"results of another plan: trained by `fast of \{'dropout': 0.9\}`"):
+        compare(Namespace(plan=changed, report_only=True, only=None))

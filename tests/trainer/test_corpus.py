@@ -22,6 +22,19 @@ def test_chapters_come_in_natural_order_through_nested_folders(tmp_path: Path) -
     assert names == ["a 9/x.txt", "a 10/x.txt", "b/chapter_2.txt", "b/chapter_10.txt", "Part1.TXT"]
 
 
+def test_linked_folders_are_read_once_and_links_to_nothing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "books" / "①").mkdir(parents=True)
+    (tmp_path / "series").mkdir()
+    (tmp_path / "books" / "①" / "vol²3.txt").write_text("One.")
+    (tmp_path / "series" / "b.txt").write_text("Two.")
+    (tmp_path / "books" / "linked").symlink_to(tmp_path / "series")
+    (tmp_path / "series" / "round").symlink_to(tmp_path / "books")
+    assert sorted(document.read() for document in read_documents(tmp_path / "books")) == ["One.", "Two."]
+    (tmp_path / "series" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match=r"gone\.txt: expected a text file, got a link to nothing"):
+        read_documents(tmp_path / "books")
+
+
 def test_one_file_is_a_corpus(tmp_path: Path) -> None:
     (tmp_path / "book.md").write_text("A book.")
     assert [document.read() for document in read_documents(tmp_path / "book.md")] == ["A book."]

@@ -230,3 +230,25 @@ def test_a_foreign_manifest_is_named(visitor: Gutenberg, tmp_path: Path) -> None
     (tmp_path / "manifest.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(CorpusError, match=r"manifest.tsv: expected the columns file, title, .* got \['a', 'b'\]"):
         visitor.fetch([7], tmp_path)
+
+
+def test_a_page_that_is_no_book_is_not_gone_on_with(visitor: Gutenberg, library: Library, tmp_path: Path) -> None:
+    whole, library.books[7] = library.books[7], b"Too many requests, come back later."
+    assert "marks around the book" in str(visitor.fetch([7], tmp_path)[1][7])
+    library.books[7] = whole
+    (book,), failures = visitor.fetch([7], tmp_path)
+    assert failures == {}
+    assert book.title != "E-book 7"
+
+
+def test_a_broken_row_of_a_manifest_is_named(visitor: Gutenberg, tmp_path: Path) -> None:
+    visitor.fetch([7], tmp_path)
+    with (tmp_path / "manifest.tsv").open("a") as file:
+        file.write("half.txt\tHalf a row\n")
+    with pytest.raises(CorpusError, match=r"manifest\.tsv: expected a row of 8 columns for each book"):
+        visitor.fetch([7], tmp_path)
+
+
+def test_a_mirror_that_is_no_address_is_named(tmp_path: Path) -> None:
+    _, failures = Gutenberg("http://[bad").fetch([7], tmp_path)
+    assert "--mirror must be a site such as" in str(failures[7])

@@ -22,7 +22,9 @@ def _loop(folder: Path, clock: Clock, **given: Any) -> Loop:
     segments = Shuffled([Segment(start=1, end=30)], np.random.default_rng(1))
     sizes = {"vocab_size": 40, "document_id": 1, "embedding_size": 4, "hidden_size": 4, "layers": 1}
     usual = {
-        "validate": lambda most: Validation(loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0),
+        "validate": lambda most: Validation(
+            tokens=most, loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0
+        ),
         "on_best": lambda validation: None,
         "report": lambda facts: None,
         "settings": LoopSettings(bptt=4, validations=3, learning_rate=1.0, bfloat16=False),
@@ -49,7 +51,7 @@ def test_a_checkpoint_that_could_not_be_written_does_not_keep_a_lesser_one_out(
         kept.append(validation.loss)
 
     def validate() -> Validation:
-        return Validation(loss=next(losses), bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0)
+        return Validation(tokens=1, loss=next(losses), bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0)
 
     loop = _loop(tmp_path, Clock(steps=3), validate=lambda most: validate(), on_best=keep)
     assert loop.run()
@@ -85,7 +87,7 @@ def test_a_finished_run_that_goes_on_for_longer_is_validated_and_kept_again(tmp_
 
     def validate(most: int) -> Validation:
         loss = float(next(losses))
-        return Validation(loss=loss, bits_per_byte=loss, word_perplexity=None, token_perplexity=loss)
+        return Validation(tokens=1, loss=loss, bits_per_byte=loss, word_perplexity=None, token_perplexity=loss)
 
     given: dict[str, Any] = {"validate": validate, "on_best": lambda validation: kept.append(validation.loss)}
     _loop(tmp_path, Clock(steps=3), **given).run()
@@ -134,7 +136,7 @@ def test_averaging_is_decided_at_the_ends_of_epochs(tmp_path: Path) -> None:
 
     def validate(most: int) -> Validation:
         loss = float(next(losses))
-        return Validation(loss=loss, bits_per_byte=loss, word_perplexity=None, token_perplexity=loss)
+        return Validation(tokens=1, loss=loss, bits_per_byte=loss, word_perplexity=None, token_perplexity=loss)
 
     settings = LoopSettings(bptt=4, validations=100, averaging=True, schedule="constant", bfloat16=False)
     loop = _loop(tmp_path, Clock(steps=100), settings=settings, validate=validate)
@@ -145,7 +147,7 @@ def test_averaging_is_decided_at_the_ends_of_epochs(tmp_path: Path) -> None:
 
 def test_validations_of_a_run_against_the_clock_all_read_as_much_as_it_can_afford(tmp_path: Path) -> None:
     read: list[int] = []
-    usual = Validation(loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0)
+    usual = Validation(tokens=1, loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0)
     ticks = itertools.count()
 
     def validate(most: int) -> Validation:

@@ -39,3 +39,10 @@ def test_a_preset_that_is_no_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("= 3")
     with pytest.raises(ConfigError, match=r"bad\.toml: not valid TOML"):
         load_preset(str(tmp_path / "bad.toml"))
+
+
+@pytest.mark.parametrize("text", ['preset = "fast"', "[options]\ndropout = 0.1"])
+def test_a_preset_holds_nothing_but_options(tmp_path: Path, text: str) -> None:
+    (tmp_path / "odd.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"odd\.toml: expected options of `train`, .* got (preset|options)"):
+        load_preset(str(tmp_path / "odd.toml"))

@@ -29,6 +29,13 @@ def test_progress_by_time_goes_on_counting_after_a_resume() -> None:
     assert Clock(minutes=10, steps=100, elapsed_s=285).progress(7) == pytest.approx(0.5, abs=0.01)
 
 
+def test_training_ends_early_enough_for_a_long_last_measurement() -> None:
+    clock = Clock(minutes=1, elapsed_s=27)
+    assert clock.progress(7) == pytest.approx(27 / 57, abs=0.01)
+    assert clock.progress(7, ending_s=10.0) == pytest.approx(27 / 49.4, abs=0.01)
+    assert clock.progress(7, ending_s=99.0) == pytest.approx(27 / 30, abs=0.01)
+
+
 def test_a_plateau_halves_the_rate_when_validation_gets_no_better() -> None:
     plateau = Plateau(factor=0.5, patience=1)
     scales = []

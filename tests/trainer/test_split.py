@@ -106,3 +106,8 @@ def test_named_test_text_inside_the_validation_folder_does_not_choose_the_checkp
     assert _texts(split.test) == ["held/test/test.txt"]
     with pytest.raises(CorpusError, match=r"expected validation text in .* beside the test files, found none"):
         split_named(tmp_path, tmp_path / "held" / "test", tmp_path / "held")
+
+
+def test_whole_files_without_a_test_part_are_split_in_two(tmp_path: Path) -> None:
+    split = split_files(_documents(tmp_path, *["A line. " * 10] * 3), (0.6, 0.4, 0.0))
+    assert (len(split.train), len(split.valid), len(split.test)) == (2, 1, 0)

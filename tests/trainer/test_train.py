@@ -1,6 +1,7 @@
 """A run, end to end, on a page of our own text: it learns, it stops and goes on exactly, it says what is wrong."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -89,7 +90,8 @@ def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, 
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert "python -m trainer train" in card
     assert training["results"]["test"]["bits_per_byte"] > 0
-    assert f"| test | {training['results']['test']['bits_per_byte']:.4f} |" in card
+    result = training["results"]["test"]
+    assert f"| test | {result['tokens']:,} | {result['bits_per_byte']:.4f} |" in card
     assert ("> Once upon a time" in card) == (architecture != "transformer")  # which no decoder runs
 
 
@@ -373,3 +375,29 @@ def test_a_device_that_is_not_there_is_named(
 ) -> None:
     assert _train(corpus, tmp_path / "run", "--device", device) == 2
     assert f"got '{device}'" in capsys.readouterr().err
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_figures(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert _train(corpus, out, "--minutes", "0.05") == 0
+    before = load_checkpoint(out / "checkpoint").config.training["results"]
+    assert before["valid"]["tokens"] > 0
+    assert _train(corpus, out, "--minutes", "0.05", "--resume") == 0
+    assert load_checkpoint(out / "checkpoint").config.training["results"] == before
+
+
+def test_a_run_cannot_begin_from_its_own_folder(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert _train(corpus, out, "--steps", "2") == 0
+    sizes = ("--lanes", "4", "--bptt", "16", "--dropout", "0")
+    assert main(["train", str(corpus), "--out", str(out), "--from", str(out), "--steps", "2", *sizes]) == 2
+    assert "--from must be another folder than --out" in capsys.readouterr().err
+
+
+def test_books_whose_names_are_no_utf8_train(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    (tmp_path / name).write_text("Once upon a time there was a fox.\n" * 40)
+    assert _train(tmp_path / name, tmp_path / "run", "--steps", "2") == 0
+    assert "caf?.txt" in (tmp_path / "run" / "checkpoint" / "README.md").read_text()

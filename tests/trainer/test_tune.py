@@ -163,6 +163,7 @@ def test_the_best_of_several_becomes_the_preset(plan: Path) -> None:
         ('kind = "choice"', 'kind = "whim"', "space.tokenizer: input tag 'whim' .* does not match"),
         ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
         ('values = ["unigram", "bpe"]', 'values = ["unigram", "word"]', "tokenizer cannot be searched with a closed"),
+        ("options = {", "options = { seed = 9,", "options: .*seed must be the same for all"),
         ("threads = 1", 'preset = "quick"', "preset must be one of .*course, fast, .* got 'quick'"),
     ],
 )
