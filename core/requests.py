@@ -4,6 +4,7 @@ A border (page, bot, HTTP, command line) turns its input into a `GenerationReque
 does the rest. Ranges stand here once, so that every border offers and refuses the same values.
 """
 
+import reprlib
 import secrets
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -76,7 +77,7 @@ class Limits(BaseModel):
         if prompt_bytes > self.max_prompt_bytes:
             raise InputError(f"prompt must be at most {self.max_prompt_bytes} bytes, got {prompt_bytes}", "prompt")
         if request.sampling.max_tokens > self.max_tokens:
-            got = request.sampling.max_tokens
+            got = reprlib.repr(request.sampling.max_tokens)
             raise InputError(f"max_tokens must be in [1, {self.max_tokens}], got {got}", "max_tokens")
 
 
@@ -212,14 +213,14 @@ def _check_range(name: str, value: object, *, whole: bool = False) -> None:
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
     if not is_number or value not in expected:  # type: ignore[operator]
         kind = "a whole number " if whole else "0 or " if expected.or_zero else ""
-        raise InputError(f"{name} must be {kind}in {expected}, got {value!r}", name)
+        raise InputError(f"{name} must be {kind}in {expected}, got {reprlib.repr(value)}", name)
 
 
 def _check_whole(name: str, value: object, low: int, high: int | None) -> None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or value < low or (high is not None and value > high):  # type: ignore[operator]
         expected = f"in [{low}, {high}]" if high is not None else f"of at least {low}"
-        raise InputError(f"{name} must be a whole number {expected}, got {value!r}", name)
+        raise InputError(f"{name} must be a whole number {expected}, got {reprlib.repr(value)}", name)
 
 
 def _check_stops(stops: tuple[object, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -126,7 +127,7 @@ class Account:
         sampling_params(self._generations.defaults, **sampling)  # raises where a value is out of its range
         most = self._generations.request_limits.max_tokens
         if (body.max_tokens or 0) > most:
-            raise InputError(f"max_tokens must be in [1, {most}], got {body.max_tokens}", "max_tokens")
+            raise InputError(f"max_tokens must be in [1, {most}], got {reprlib.repr(body.max_tokens)}", "max_tokens")
         if body.checkpoint is not None:
             self._generations.checkpoint_name(body.checkpoint)
         await self._store.settings.set("user", user_of(request), **changes)

@@ -109,8 +109,11 @@ class Web:
         """Serve one WebSocket for as long as it is open."""
         visitor = request[VISITOR]
 
-        async def open_stream(wanted: Wanted) -> Opened:
+        async def recheck_key() -> None:
             await self._visitors.recheck_key(request)
+
+        async def open_stream(wanted: Wanted) -> Opened:
+            await recheck_key()
             return await self.generations.open(wanted)
 
         def spend() -> None:
@@ -135,6 +138,7 @@ class Web:
             settings=self.settings,
             begin=begin,
             spend=spend,
+            recheck_key=recheck_key,
             kept=self._kept,
             sockets_open=self._sockets.__len__,
             count_error=self.metrics.count_error,

@@ -24,15 +24,28 @@ _EXPECTED = {
     "model_type": "be an object",
     "model_attributes_type": "be an object",
 }
+_MOST_FINDINGS = 1000  # pydantic gives all or none, and 400,000 take seconds
+_LONGEST_NAME = 60
+
+_Path = list[int | str]
 
 
-def explain(error: ValidationError) -> InputError:
-    """Return the first finding as an InputError; the rest usually follow from it."""
-    findings = error.errors(include_url=False, include_context=True)
-    path = _path(findings[0])
-    field = ".".join(str(part) for part in path) or None
-    alternatives = [finding for finding in findings if _path(finding) == path]
-    return InputError(_sentence(alternatives, field or "the message"), field)
+def explain(error: ValidationError, *, is_tagged: bool = False) -> InputError:
+    """Return the first finding as an InputError; the rest usually follow from it.
+
+    With `is_tagged`, what was checked is a tagged union, whose tag pydantic puts before the path.
+    """
+    if error.error_count() > _MOST_FINDINGS:
+        return InputError(f"expected what the documentation describes, got {error.error_count():,} faults")
+    findings = [
+        (_path(finding, is_tagged=is_tagged), finding)
+        for finding in error.errors(include_url=False, include_context=True)
+    ]
+    first, _ = findings[0]
+    path, _ = max((found for found in findings if found[0][: len(first)] == first), key=_reach)
+    field = ".".join(str(part)[:_LONGEST_NAME] for part in path) if path else None
+    name = "the message" if field is None else field or '""'
+    return InputError(_sentence([finding for other, finding in findings if other == path], name), field)
 
 
 def show(value: object, limit: int = 60) -> str:
@@ -41,15 +54,21 @@ def show(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _path(finding: ErrorDetails) -> list[int | str]:
+def _path(finding: ErrorDetails, *, is_tagged: bool) -> _Path:
     """Drop what pydantic adds to a path that the sender never wrote: union tags and the names of types tried."""
-    path: list[int | str] = []
-    for position, part in enumerate(finding["loc"]):
-        is_tag = position == 0 and part in ("start", "stop", "resume") and len(finding["loc"]) > 1
-        is_type = isinstance(part, str) and (part in ("str", "int", "float") or not part.isidentifier())
-        if not is_tag and not is_type:
-            path.append(part)
-    return path
+    path = list(finding["loc"][is_tagged:])
+    unknown = [path.pop()] if finding["type"] == "extra_forbidden" else []  # may be named like anything
+    return [part for part in path if not _is_type(part)] + unknown
+
+
+def _is_type(part: int | str) -> bool:
+    return isinstance(part, str) and (part in ("str", "int", "float") or not part.isidentifier())
+
+
+def _reach(found: tuple[_Path, ErrorDetails]) -> tuple[bool, int, list[int]]:
+    """Order a union's alternatives by how much of what came they fit: the one that was meant fits the most."""
+    path, finding = found
+    return finding["type"] == "too_long", len(path), [part for part in path if isinstance(part, int)]
 
 
 def _sentence(alternatives: list[ErrorDetails], name: str) -> str:

@@ -5,6 +5,7 @@ Follows OpenAI's API reference for completions, chat completions and models; wha
 
 import asyncio
 import json
+import reprlib
 import secrets
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -19,6 +20,7 @@ from core.errors import CheckpointError, ClosedError, GenerationError, InputErro
 from core.requests import SEED_RANGE, Event, Finished, Started, Text, sampling_params
 from core.scoring import score
 from core.threads import in_passing_thread
+from core.tokenizer import Tokenizer
 
 from . import openai_bodies as bodies
 from .bodies import AnyBody, read_body, respond
@@ -31,7 +33,9 @@ from .visitors import VISITOR
 
 _DEFAULT_MAX_TOKENS = 16  # the original's, for completions
 _MOST_SCORED = 32_768  # characters of all prompts that are read for their log-probabilities, some seconds
-_SEAM = "\n\n"  # between chat messages: each is a paragraph of the story
+_SEAM = "\n\n"  # before a user's message: it begins a paragraph of the story
+_BYTES_A_PROMPT_BYTE = 4  # of JSON: Cyrillic that is escaped, \u0436, takes three
+_BYTES_BESIDE_THE_PROMPT = 2**16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class OpenAI:
     def __init__(self, generations: Generations, settings: WebSettings) -> None:
         self._generations = generations
         self._settings = settings
+        largest = _BYTES_A_PROMPT_BYTE * generations.request_limits.max_prompt_bytes + _BYTES_BESIDE_THE_PROMPT
+        self._most_bytes = min(settings.max_message_bytes, largest)
         self._scoring = asyncio.Lock()
 
     def routes(self) -> list[RouteDef]:
@@ -86,12 +92,12 @@ class OpenAI:
         return await self._answer(request, plan)
 
     async def chat(self, request: Request) -> StreamResponse:
-        """Write on from the messages' texts, joined as paragraphs; roles mean nothing to this model."""
+        """Write on from the messages' texts: the user's begin paragraphs, the assistant's go on with what is there."""
         body = await self._read(request, bodies.ChatBody)
         self._check_model(body.model)
         plan = _Plan(
             body=body,
-            prompts=[_SEAM.join(message.text for message in body.messages)],
+            prompts=[_story(body.messages)],
             max_tokens=body.max_completion_tokens or body.max_tokens,
             top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             shape=Chat(id=f"chatcmpl-{uuid.uuid4().hex}", model=body.model, with_logprobs=bool(body.logprobs)),
@@ -101,7 +107,9 @@ class OpenAI:
     async def _read(self, request: Request, kind: type[AnyBody]) -> AnyBody:
         """Read a body; one that is refused counts like a text, for it may be large."""
         try:
-            return await read_body(request, kind, timeout_s=self._settings.request_timeout_s)
+            return await read_body(
+                request, kind, timeout_s=self._settings.request_timeout_s, most_bytes=self._most_bytes
+            )
         except InputError:
             self._generations.limits.spend(request[VISITOR].client)
             raise
@@ -141,9 +149,17 @@ class OpenAI:
             if not isinstance(prompt, str):
                 if any(id >= tokenizer.vocab_size for id in prompt):
                     raise InputError(f"prompt's token ids must be below {tokenizer.vocab_size}", "prompt")
-                prompt = tokenizer.decode(prompt)
+                prompt = await asyncio.to_thread(self._text, tokenizer, prompt)
             texts.append(prompt)
         return texts
+
+    def _text(self, tokenizer: Tokenizer, ids: list[int]) -> str:
+        text = tokenizer.decode(ids)
+        is_short = len(text) <= self._generations.request_limits.max_prompt_bytes  # or it is refused later
+        if is_short and tokenizer.encode(text) != ids:
+            message = "prompt's token ids must be those that the model reads their text as; send the text instead"
+            raise InputError(message, "prompt")
+        return text
 
     # ---- running
 
@@ -165,8 +181,11 @@ class OpenAI:
         total = n * len(plan.prompts)
         if total > most:
             raise InputError(f"n times the number of prompts must be in [1, {most}], got {total}", "n")
-        self._generations.limits.spend(request[VISITOR].client, total)
         seed = secrets.randbelow(SEED_RANGE - n) if plan.body.seed is None else plan.body.seed
+        if seed > SEED_RANGE - n:
+            message = f"seed must be in [0, {SEED_RANGE - n}] where n is {n}, got {reprlib.repr(seed)}"
+            raise InputError(message, "seed")
+        self._generations.limits.spend(request[VISITOR].client, total)
         return [
             Choice(index=index, prompt=plan.prompts[index // n], seed=seed + index % n, reason="length")
             for index in range(total)
@@ -307,6 +326,14 @@ def _joined(batch: Sequence[tuple[Choice, Event | Exception]]) -> list[Piece]:
                 choice.reason = "length" if event.reason == "length" else "stop"
                 choice.prompt_tokens, choice.completion_tokens = event.prompt_tokens, event.completion_tokens
     return list(pieces.values())
+
+
+def _story(messages: Sequence[bodies.ChatMessage]) -> str:
+    """Join the messages: the assistant's text goes on with what stands before it, in mid-sentence where that ends."""
+    return "".join(
+        _SEAM + message.text if index and message.role == "user" else message.text
+        for index, message in enumerate(messages)
+    )
 
 
 def _no_model(name: str) -> RefusedError:

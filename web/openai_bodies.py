@@ -6,16 +6,34 @@ must not seem to work and then be answered without what it asked for.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from core.errors import InputError
 
 from .bodies import Body
 
+_MOST_ITEMS = 4096  # of a list of texts, messages or parts; token ids may be more
+
+
+def _nothing(value: object) -> object:
+    if value:
+        raise ValueError("this model reads and writes text alone; leave it out")
+    return value
+
+
 # Lists end at their first fault: one finding for every element of a large body would take seconds and gigabytes.
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
-Texts = Annotated[list[str], Field(fail_fast=True)]
+Texts = Annotated[list[str], Field(fail_fast=True, max_length=_MOST_ITEMS)]
 Stops = str | Texts | None
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Nothing = Annotated[Any, AfterValidator(_nothing)]  # null or empty: what answers carry and clients send back
 
 
 class StreamOptions(Body):
@@ -35,7 +53,7 @@ class Common(Body):
     min_p: float | None = Field(default=None, description="ours: drop tokens below this share of the likeliest one")
     repetition_penalty: float | None = Field(default=None, description="ours: above 1, used tokens become less likely")
     cache_strength: float | None = Field(default=None, description="ours: share of a cache of the text's own words")
-    n: int | None = Field(default=None, ge=1, description="choices; choice i is drawn with seed + i")
+    n: Count | None = Field(default=None, description="choices; choice i is drawn with seed + i")
     stop: Stops = None
     seed: int | None = Field(default=None, description="drawn, and reported with each choice, when left out")
     stream: bool | None = None
@@ -43,12 +61,14 @@ class Common(Body):
     user: str | None = Field(default=None, description="accepted and ignored")
     presence_penalty: float | None = Field(default=None, description="only 0; use repetition_penalty")
     frequency_penalty: float | None = Field(default=None, description="only 0; use repetition_penalty")
-    logit_bias: dict[str, float] | None = Field(default=None, description="only {}")
+    logit_bias: dict[str, float] | None = Field(default=None, description="only zeros; use repetition_penalty")
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be_honoured(self) -> "Common":
-        for name in ("presence_penalty", "frequency_penalty", "logit_bias"):
-            if getattr(self, name):
+        biases = {"presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty}
+        biases["logit_bias"] = any((self.logit_bias or {}).values())
+        for name, bias in biases.items():
+            if bias:
                 raise InputError(f"{name} is not supported by this server; repetition_penalty is", name)
         if self.stream_options is not None and not self.stream:
             raise InputError("stream_options is only allowed when stream is true", "stream_options")
@@ -71,13 +91,13 @@ class Common(Body):
 class CompletionBody(Common):
     """POST /v1/completions."""
 
-    prompt: str | TokenIds | Texts | Annotated[list[TokenIds], Field(fail_fast=True)] = Field(
+    prompt: str | TokenIds | Texts | Annotated[list[TokenIds], Field(fail_fast=True, max_length=_MOST_ITEMS)] = Field(
         default="", description="text, token ids, or a list of either"
     )
     max_tokens: int | None = Field(default=None, ge=0, description="16 when left out; 0 only with echo")
     logprobs: int | None = Field(default=None, ge=0, le=20, description="alternatives to report for each token")
     echo: bool | None = Field(default=None, description="begin the text with the prompt")
-    best_of: int | None = Field(default=None, description="only the value of n")
+    best_of: Count | None = Field(default=None, description="only the value of n")
     suffix: str | None = Field(default=None, description="only null: this model writes on, it does not fill in")
 
     @model_validator(mode="after")
@@ -100,8 +120,13 @@ class ChatMessage(Body):
     """One message: a piece of the story so far."""
 
     role: Literal["user", "assistant"]
-    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True, max_length=_MOST_ITEMS)]
     name: str | None = None
+    refusal: Nothing = None
+    annotations: Nothing = None
+    audio: Nothing = None
+    function_call: Nothing = None
+    tool_calls: Nothing = None
 
     @property
     def text(self) -> str:
@@ -109,15 +134,22 @@ class ChatMessage(Body):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
+class ResponseFormat(Body):
+    """How an answer is written; this model writes prose."""
+
+    type: Literal["text"]
+
+
 class ChatBody(Common):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=_MOST_ITEMS, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    response_format: dict[str, Any] | None = Field(default=None, description='only {"type": "text"}')
+    response_format: ResponseFormat | None = None
+    tools: Nothing = Field(default=None, description="only []")
 
     @model_validator(mode="before")
     @classmethod
@@ -133,9 +165,7 @@ class ChatBody(Common):
         return body
 
     @model_validator(mode="after")
-    def _refuse_formats(self) -> "ChatBody":
-        if self.response_format not in (None, {"type": "text"}):
-            raise InputError('response_format must be {"type": "text"}: this model writes prose', "response_format")
+    def _refuse_lone_top_logprobs(self) -> "ChatBody":
         if self.top_logprobs is not None and not self.logprobs:
             raise InputError("top_logprobs is only allowed when logprobs is true", "top_logprobs")
         return self

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web import HTTPException, Request, RequestKey, Response, StreamResponse, json_response, middleware
 from pydantic import ValidationError
 
-from core.errors import FablewrightError, InputError, StoreError
+from core.errors import CheckpointError, FablewrightError, InputError, StoreError
 
 from .invalid import explain
 
@@ -36,7 +36,7 @@ _STATUS = {
     "store_unavailable": 503,
     "invalid_checkpoint": 500,
 }
-_CODES = {400: "invalid_request", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_CODES = {400: "invalid_request", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "overloaded_error"}
 
 
@@ -57,6 +57,9 @@ def translate(error: Exception) -> FablewrightError:
         if error.code == StoreError.code:
             return RefusedError(error.code, "the database cannot be used at the moment; please try again later")
         return RefusedError(error.code, "the request holds a value that cannot be stored")
+    if isinstance(error, CheckpointError):
+        log.error("a checkpoint cannot be used: %s", error)  # with its path
+        return RefusedError(error.code, "this checkpoint is damaged, or cannot be written with")
     if isinstance(error, FablewrightError):
         return error
     if isinstance(error, ValidationError):
@@ -107,7 +110,6 @@ def _from_aiohttp(request: Request, error: HTTPException) -> Response:
     messages = {
         404: f"there is nothing at {request.method} {request.path}",
         405: f"{request.path} does not take {request.method}; it takes {error.headers.get('Allow', 'other methods')}",
-        413: f"the request body must be at most {request.client_max_size} bytes",
     }
     message = messages.get(error.status, error.reason or "the request was refused")
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
+from core.requests import MAX_TOP_LOGPROBS
+
 StreamId = Annotated[str, Field(min_length=1, max_length=64)]
 """A client's own name for a stream, unique among the streams open on its socket."""
 
@@ -59,6 +61,8 @@ class Start(Sampling):
     )
     logprobs: int | None = Field(
         default=None,
+        ge=0,
+        le=MAX_TOP_LOGPROBS,
         description="report each token's log-probability and this many of the likeliest alternatives",
     )
     resumable: bool = Field(

@@ -7,10 +7,13 @@ from urllib.parse import parse_qs
 
 from aiohttp.web import HTTPSeeOther, Request, Response, RouteDef, get, post
 
+from core.errors import InputError
 from core.store import Store
 
 from .bodies import read_bytes
 from .visitors import KEY_COOKIE, VISITOR, set_cookie
+
+_MOST_BYTES, _MOST_FIELDS = 4096, 8  # of the form, which has one field
 
 _FORM = """<!doctype html>
 <html lang="en">
@@ -44,8 +47,11 @@ class SignIn:
     async def sign_in(self, request: Request) -> Response:
         """Remember a good key in a cookie."""
         # Not request.post(): it would take multipart forms too, which ours never is, and fails at broken ones.
-        content = await read_bytes(request, timeout_s=self._timeout_s)
-        fields = parse_qs(content.decode("utf-8", "replace"))
+        content = await read_bytes(request, timeout_s=self._timeout_s, most_bytes=_MOST_BYTES)
+        try:
+            fields = parse_qs(content.decode("utf-8", "replace"), max_num_fields=_MOST_FIELDS)
+        except ValueError:
+            raise InputError(f"the form must have at most {_MOST_FIELDS} fields", "key") from None
         key = fields.get("key", [""])[0].strip()
         if await self._keys.find(key) is None:
             return _page('<p role="alert">This key is unknown or has been revoked.', status=401)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType
 from aiohttp.web import Request, WebSocketResponse
@@ -19,7 +19,7 @@ from core.requests import Finished, TokenLogprob
 
 from . import protocol
 from .invalid import explain
-from .problems import RefusedError
+from .problems import RefusedError, translate
 from .settings import WebSettings
 from .streams import KeptStreams, Reader, Stream
 
@@ -40,13 +40,15 @@ class Socket:
         settings: WebSettings,
         begin: Callable[[protocol.Start], Stream],
         spend: Callable[[], None],
+        recheck_key: Callable[[], Awaitable[None]],
         kept: KeptStreams,
         sockets_open: Callable[[], int],
         count_error: Callable[[str], None],
     ) -> None:
-        """`begin` starts a stream for this visitor, `spend` counts other work; `sockets_open` those of the process."""
+        """`begin` starts a stream for this visitor, `spend` counts other work, `recheck_key` raises where their key has
+        been revoked; `sockets_open` counts those of the process."""
         self._settings = settings
-        self._begin, self._spend = begin, spend
+        self._begin, self._spend, self._recheck_key = begin, spend, recheck_key
         self._kept = kept
         self._sockets_open = sockets_open
         self._count_error = count_error
@@ -54,6 +56,7 @@ class Socket:
         self._ws = WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=settings.max_message_bytes, compress=False)
         self._listening: dict[str, _Listening] = {}
         self._replies: deque[protocol.Error] = deque()
+        self._idle_since = 0.0
         self._news = asyncio.Event()
         self._was_read = asyncio.Event()
         self._is_closing = False
@@ -61,7 +64,9 @@ class Socket:
         self._has_closed = asyncio.Event()
 
     async def run(self, request: Request) -> WebSocketResponse:
-        """Serve the socket until either side closes it."""
+        """Serve the socket until either side closes it. Raises RefusedError for a plain request."""
+        if not self._ws.can_prepare(request):
+            raise RefusedError("invalid_request", "/ws takes WebSockets alone: ask with a WebSocket client")
         await self._ws.prepare(request)
         sender = asyncio.create_task(self._send_all(request))
         try:
@@ -88,32 +93,37 @@ class Socket:
     # ---- receiving
 
     async def _receive_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle_since = loop.time()
         while True:
-            try:
-                async with asyncio.timeout(self._settings.idle_timeout_s):  # receive's own begins anew at every pong
+            try:  # not with receive's own timeout, which begins anew at every pong
+                async with asyncio.timeout_at(self._idle_since + self._settings.idle_timeout_s):
                     message = await self._ws.receive()
             except TimeoutError:
                 if self._listening:
+                    self._idle_since = loop.time()
+                if loop.time() < self._idle_since + self._settings.idle_timeout_s:
                     continue
                 await self._ws.close(message=b"idle")
                 return
+            self._idle_since = loop.time()
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                 return
             try:
-                self._receive(message)
+                await self._receive(message)
             except FablewrightError as error:
                 self._reply(_as_message(error, None))
             while len(self._replies) > _MOST_REPLIES:
                 self._was_read.clear()
                 await self._was_read.wait()
 
-    def _receive(self, frame: WSMessage) -> None:
+    async def _receive(self, frame: WSMessage) -> None:
         if frame.type is not WSMsgType.TEXT:
             raise InputError("expected a text frame, got a binary one")
         try:
             message = protocol.client_messages.validate_json(frame.data)
         except ValidationError as error:
-            self._reply(_as_message(explain(error), _id_within(frame.data)))
+            self._refuse(explain(error, is_tagged=True), _id_within(frame.data))
             self._spend()
             return
         try:
@@ -121,12 +131,12 @@ class Socket:
                 case protocol.Start():
                     self._start(message)
                 case protocol.Resume():
-                    self._resume(message)
+                    await self._resume(message)
                 case protocol.Stop():
                     if listening := self._listening.get(message.id):
                         listening.reader.stream.stop()
         except FablewrightError as error:
-            self._reply(_as_message(error, message.id))
+            self._refuse(translate(error), message.id)
 
     def _start(self, message: protocol.Start) -> None:
         if self._is_closing:
@@ -135,9 +145,10 @@ class Socket:
         stream = self._begin(message)
         self._listen(_Listening(id=message.id, reader=Reader(stream)))
 
-    def _resume(self, message: protocol.Resume) -> None:
+    async def _resume(self, message: protocol.Resume) -> None:
         self._check_free(message.id)
         self._spend()
+        await self._recheck_key()
         stream = self._kept.get(message.stream)
         if stream is None:
             raise RefusedError(
@@ -177,6 +188,10 @@ class Socket:
             stream.stop()
 
     # ---- sending
+
+    def _refuse(self, error: FablewrightError, id: str | None) -> None:
+        """Say that a message was refused; an id would end its stream, so that of one that goes on is left out."""
+        self._reply(_as_message(error, None if id in self._listening else id))
 
     def _reply(self, message: protocol.Error) -> None:
         self._count_error(message.code)
@@ -219,6 +234,7 @@ class Socket:
                     break  # another socket has taken it over while a frame was sent
                 yield protocol.encode(message)
             if listening.is_over and self._listening.get(listening.id) is listening:
+                self._idle_since = asyncio.get_running_loop().time()
                 del self._listening[listening.id]
                 self._leave(listening.reader.stream)
 

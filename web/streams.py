@@ -5,6 +5,7 @@ and a dropped connection can pick a resumable stream up again. It knows nothing 
 """
 
 import asyncio
+import reprlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -123,7 +124,8 @@ class Reader:
         """Begin after `received` characters of completion. Raises InputError where there are not as many."""
         written = stream.written
         if received > written:
-            raise InputError(f"received must be at most the {written} characters written, got {received}", "received")
+            got = reprlib.repr(received)
+            raise InputError(f"received must be at most the {written} characters written, got {got}", "received")
         self.stream = stream
         self._skip = received
         self._next = 0

@@ -237,6 +237,11 @@ async def test_a_seed_that_was_drawn_is_reported_and_repeats_the_text(client: op
         ),
         ({"n": 1000}, "n", "n times the number of prompts must be in [1, 16], got 1000"),
         ({"n": 0}, "n", "n must be greater than or equal to 1, got 0"),
+        ({"n": 10**4200, "prompt": ["a", "b"]}, "n", "n must be less than or equal to 2147483647, got 1000"),
+        ({"n": 2, "seed": 2**53 - 1}, "seed", f"seed must be in [0, {2**53 - 2}] where n is 2, got {2**53 - 1}"),
+        ({"prompt": [0]}, "prompt", "prompt's token ids must be those that the model reads their text as"),
+        ({"prompt": ["a", 1]}, "prompt.1", "prompt.1 must be a string, got 1"),
+        ({"stop": [1]}, "stop.0", "stop.0 must be a string, got 1"),
         ({"prompt": []}, "prompt", "prompt must hold at least one text, got an empty list"),
         ({"prompt": 7}, "prompt", "prompt must be a string or be a list, got 7"),
         ({"prompt": [10**6]}, "prompt", "prompt's token ids must be below"),
@@ -247,6 +252,9 @@ async def test_a_seed_that_was_drawn_is_reported_and_repeats_the_text(client: op
         ({"presence_penalty": 0.5}, "presence_penalty", "presence_penalty is not supported"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "stream_options is only allowed when stream"),
         ({"extra_body": {"colour": "red"}}, "colour", "colour is not a known field"),
+        ({"extra_body": {"x-colour": "red"}}, "x-colour", "x-colour is not a known field"),
+        ({"extra_body": {"": "red"}}, "", '"" is not a known field'),
+        ({"extra_body": {"str": "red"}}, "str", "str is not a known field"),
     ],
 )
 async def test_a_bad_request_is_refused_by_name(
@@ -257,6 +265,18 @@ async def test_a_bad_request_is_refused_by_name(
     assert refused.value.param == param
     assert refused.value.type == "invalid_request_error"
     assert refused.value.body["message"].startswith(message)  # type: ignore[index]
+
+
+async def test_what_changes_nothing_is_taken(client: openai.AsyncOpenAI) -> None:
+    asked: dict[str, Any] = {"logit_bias": {"5": 0}, "presence_penalty": 0, "suffix": ""}
+    assert (await client.completions.create(model="tiny", prompt=PROMPT, max_tokens=5, **asked)).choices[0].text
+
+
+async def test_a_number_of_many_digits_is_cut_short_in_the_refusal(site: Site) -> None:
+    for body in ({"max_tokens": 10**4200}, {"seed": 10**4200}, {"top_k": 10**4200}):
+        refused = await site.call("POST", "/v1/completions", 400, json={"model": "tiny", "prompt": "Once"} | body)
+        assert refused["error"]["param"] in body
+        assert len(refused["error"]["message"]) < 120
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -281,6 +301,15 @@ async def test_an_unknown_model_is_not_found(client: openai.AsyncOpenAI, stream:
             "invalid_request",
         ),
         ("POST", "/v1/completions", {"json": [1]}, 400, "invalid_request"),
+        ("POST", "/v1/completions", {"json": {"prompt": "x" * 500_000}}, 413, "too_large"),
+        (
+            "POST",
+            "/v1/completions",
+            {"data": "{}", "headers": JSON | {"Content-Encoding": "gzip"}},
+            400,
+            "invalid_request",
+        ),
+        ("GET", "/ws", {}, 400, "invalid_request"),
         ("POST", "/v1/completions", {"json": {"prompt": "Once"}}, 400, "invalid_request"),
         ("GET", "/v1/models/gone", {}, 404, "model_not_found"),
     ],
@@ -321,7 +350,11 @@ async def test_a_model_that_goes_while_it_is_listed_is_left_out(site: Site, monk
 async def test_chat_writes_on_from_the_messages_as_one_story(client: openai.AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model="tiny",
-        messages=[{"role": "user", "content": "Once upon a time."}, {"role": "assistant", "content": "The donkey"}],
+        messages=[
+            {"role": "user", "content": "Once upon"},
+            {"role": "assistant", "content": " a time."},
+            {"role": "user", "content": "The donkey"},
+        ],
         max_tokens=15,
         seed=1,
         logprobs=True,
@@ -334,6 +367,15 @@ async def test_chat_writes_on_from_the_messages_as_one_story(client: openai.Asyn
     assert choice.message.content == completion.choices[0].text
     assert choice.logprobs is not None
     assert "".join(token.token for token in choice.logprobs.content or []) == choice.message.content
+
+
+async def test_an_answer_goes_back_into_the_chat_as_the_client_holds_it(client: openai.AsyncOpenAI) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "max_tokens": 5, "seed": 1, "extra_body": {"tools": []}}
+    begun = {"role": "user", "content": PROMPT}
+    answer = (await client.chat.completions.create(messages=[begun], **asked)).choices[0].message
+    for message in (answer, answer.model_dump()):
+        messages: Any = [begun, message, {"role": "user", "content": "The donkey"}]
+        assert (await client.chat.completions.create(messages=messages, **asked)).choices[0].message.content
 
 
 async def test_tokens_that_are_parts_of_characters_are_told_by_their_bytes(
@@ -384,9 +426,17 @@ async def test_chat_streams_deltas(client: openai.AsyncOpenAI) -> None:
         ),
         ({"messages": []}, "messages must have at least 1 item"),
         ({"messages": [{"role": "pirate", "content": "Arr"}]}, 'messages.0.role must be "user" or "assistant"'),
-        ({"response_format": {"type": "json_object"}}, 'response_format must be {"type": "text"}'),
+        ({"response_format": {"type": "json_object"}}, 'response_format.type must be "text", got "json_object"'),
         ({"top_logprobs": 2}, "top_logprobs is only allowed when logprobs is true"),
-        ({"extra_body": {"tools": []}}, "tools is not a known field"),
+        ({"extra_body": {"tools": [{"type": "function"}]}}, "tools: this model reads and writes text alone"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            'messages.0.content.0.type must be "text", got "image_url"',
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "Hi", "tool_calls": [{"id": "a"}]}]},
+            "messages.0.tool_calls: this model reads and writes text alone",
+        ),
     ],
 )
 async def test_what_chat_cannot_do_is_refused(client: openai.AsyncOpenAI, asked: dict[str, Any], message: str) -> None:

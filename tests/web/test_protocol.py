@@ -10,7 +10,7 @@ from web.protocol import Accepted, Done, Error, Resume, Start, Stop, Text, clien
 def refusal(frame: str) -> tuple[str, str | None]:
     with pytest.raises(ValidationError) as caught:
         client_messages.validate_json(frame)
-    error = explain(caught.value)
+    error = explain(caught.value, is_tagged=True)
     return str(error), error.field
 
 

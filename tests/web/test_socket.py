@@ -118,7 +118,11 @@ async def test_an_id_may_be_used_again_once_its_stream_is_done_but_not_before(si
         await desk.send("start", id="a", prompt="Once", max_tokens=5)
         while (message := await desk.receive())["type"] != "error":
             pass
-        assert message["code"] == "duplicate_id"
+        assert (message["code"], message.get("id")) == ("duplicate_id", None)  # with one, the first would be over
+        await desk.send("stop", id="a", now=True)
+        while (message := await desk.receive())["type"] != "error":
+            pass
+        assert (message["field"], message.get("id")) == ("now", None)
         await desk.send("stop", id="a")
         while (message := await desk.receive())["type"] != "done":
             pass
@@ -210,7 +214,7 @@ async def test_a_named_checkpoint_writes_and_an_unknown_one_is_refused(site: Sit
         ("seed", -1, f"seed must be a whole number in [0, {2**53 - 1}], got -1"),
         ("seed", 2**53, f"seed must be a whole number in [0, {2**53 - 1}], got {2**53}"),
         ("pace", 5000, "pace must be 0 or in [0.5, 1000], got 5000.0"),
-        ("logprobs", 21, "top_logprobs must be a whole number in [0, 20], got 21"),
+        ("logprobs", 21, "logprobs must be less than or equal to 20, got 21"),
         ("stop", ["x"] * 17, "stop must hold at most 16 strings, got 17"),
         ("temperature", "0.8", 'temperature must be a number, got "0.8"'),
         ("colour", "red", "colour is not a known field"),

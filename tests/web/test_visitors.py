@@ -134,6 +134,8 @@ async def test_a_revoked_key_opens_no_stream_on_a_socket_that_it_opened_before(
         await site.store.keys.revoke(row.id)
         assert (await desk.write("c")).end["code"] == "invalid_api_key"
         assert (await desk.until_end("b"))[-1]["type"] == "done"
+        await desk.send("resume", id="d", stream="any", received=0)
+        assert (await desk.until_end("d"))[-1]["code"] == "invalid_api_key"
 
 
 async def test_a_keys_data_is_the_keys_whatever_browser_it_comes_from(start_site: StartSite) -> None:
@@ -180,6 +182,11 @@ async def test_a_key_that_does_not_arrive_is_given_up_and_guessing_is_limited(st
     async with site.client.post(f"{site.url}/signin", data={"key": "fw-wrong"}, headers=headers) as response:
         assert response.status == 401
     await site.call("POST", "/signin", 429, data={"key": "fw-wrong"}, headers=headers)
+
+
+@pytest.mark.parametrize(("form", "status"), [("%41=%42&" * 1000, 413), ("a=b&" * 9, 400)])
+async def test_a_form_that_is_not_ours_is_refused_unread(site: Site, form: str, status: int) -> None:
+    await site.call("POST", "/signin", status, data=form)
 
 
 async def test_limits_count_by_key(start_site: StartSite) -> None:
