@@ -27,6 +27,7 @@ from .openapi import OpenApi
 from .problems import show_problems
 from .reports import Reports
 from .security import same_origin_only, send_headers
+from .sending import send_whole
 from .settings import WebSettings
 from .signin import SignIn
 from .socket import Socket
@@ -76,6 +77,7 @@ class Web:
         app = Application(
             middlewares=[
                 self.metrics.time_requests,
+                send_whole(self.settings.send_timeout_s),
                 show_problems,
                 self._visitors.recognise,
                 same_origin_only(self.settings.allowed_origins),

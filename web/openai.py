@@ -27,6 +27,7 @@ from .bodies import AnyBody, read_body, respond
 from .generation import Generations, Wanted
 from .openai_answers import Chat, Choice, Completions, Piece, Shape
 from .problems import RefusedError, as_json, translate
+from .sending import in_time
 from .settings import WebSettings
 from .streams import Opened
 from .visitors import VISITOR
@@ -260,13 +261,8 @@ class OpenAI:
         await self._write(request, response, "".join(frames))
 
     async def _write(self, request: Request, response: StreamResponse, text: str) -> None:
-        try:
-            async with asyncio.timeout(self._settings.send_timeout_s):
-                await response.write(text.encode())
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the client does not read") from None
+        async with in_time(request, self._settings.send_timeout_s):
+            await response.write(text.encode())
 
 
 async def _merged(pairs: Sequence[tuple[Choice, Opened]]) -> AsyncGenerator[list[Piece], None]:

@@ -1,10 +1,15 @@
 """Stories and share links over HTTP, as two visitors and strangers see them."""
 
+import io
+import json
+import socket
+from functools import partial
 from typing import Any
 
 import pytest
+from yarl import URL
 
-from tests.web.conftest import Site, new_client
+from tests.web.conftest import Site, StartSite, eventually, new_client
 
 ID = "story-0123456789abcdef"
 STORY = {
@@ -166,3 +171,19 @@ async def test_numbers_that_json_has_not_are_refused(site: Site, where: str, num
     body = {"nodes": [node], "details": {"x": float(number)} if where == "story" else {}}
     error = (await site.call("PUT", f"/api/stories/{ID}", 400, json=body))["error"]
     assert error["message"].endswith("numbers must be finite")
+
+
+async def test_a_reader_that_does_not_read_a_long_answer_is_cut_off(start_site: StartSite) -> None:
+    site = await start_site(send_timeout_s=0.3)
+    await site.call("PUT", f"/api/stories/{ID}", 201, json=STORY)
+    text = "Once upon a time there was a donkey. " * 100_000  # more than the buffers of both kernels' ends
+    body, headers = io.BytesIO(json.dumps({"text": text}).encode()), {"Content-Type": "application/json"}
+    link = await site.call("POST", f"/api/stories/{ID}/shares", 201, data=body, headers=headers)
+    assert (await site.get(f"/api{link['path']}"))["text"] == text
+    cut_off = {"method": "GET", "route": "/api/shared/{share}", "status": "499"}
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", URL(site.url).port))
+        reader.sendall(f"GET /api{link['path']} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        counted = partial(site.web.metrics.registry.get_sample_value, "web_request_seconds_count", cut_off)
+        await eventually(lambda: counted() == 1)
