@@ -128,7 +128,10 @@ class Engine:
         )
 
     async def close(self, grace_s: float | None = None) -> None:
-        """Refuse new streams, let those there are finish for `grace_s` seconds, end the rest with reason "shutdown"."""
+        """Refuse new streams, let those there are finish for `grace_s` seconds, end the rest with reason "shutdown".
+
+        Of several calls, the one that leaves the least time decides.
+        """
         self._is_closed = True
         if self._encoding:
             await asyncio.wait(self._encoding)  # or their streams would reach a worker that has left

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .checkpoint import CONFIG, load_checkpoint
 from .engine import Engine, EngineSettings
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, ClosedError, InputError
 from .remote import RemoteEngine
 from .requests import Limits
 from .threads import in_passing_thread
@@ -55,6 +55,7 @@ class Engines:
         self._loading = asyncio.Lock()
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._retiring: dict[asyncio.Task[None], AnyEngine] = {}  # engines that a swap replaced, as they close
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,7 +65,8 @@ class Engines:
         await self.close()
 
     async def close(self, grace_s: float | None = None) -> None:
-        """Close every engine, those that a swap replaced too. `grace_s` is what `Engine.close` takes."""
+        """Close every engine, those that a swap replaced too, and let none begin; `grace_s` as for `Engine.close`."""
+        self._is_closed = True
         engines = [*self._engines.values(), *self._retiring.values()]
         await asyncio.gather(*(engine.close(grace_s) for engine in engines), *self._retiring)
 
@@ -131,9 +133,16 @@ class Engines:
         checkpoint = await in_passing_thread(load_checkpoint, found[name])
         checkpoint = replace(checkpoint, name=name)  # not that of a run's folder "checkpoint"
         log.info("checkpoint_loaded name=%s path=%s", name, found[name])
-        if self._settings.backend == "ray":
-            return await RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap).__aenter__()
-        return await Engine(checkpoint, self._settings, self._limits).__aenter__()
+        engine: AnyEngine = (
+            RemoteEngine(checkpoint, self._settings, self._limits, redeploy=is_swap)
+            if self._settings.backend == "ray"
+            else Engine(checkpoint, self._settings, self._limits)
+        )
+        await engine.__aenter__()
+        if self._is_closed:
+            await engine.close()
+            raise ClosedError("the server is shutting down; please try again in a moment")
+        return engine
 
 
 def _default_of(checkpoints: CheckpointSettings) -> str:

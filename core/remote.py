@@ -94,7 +94,8 @@ class RemoteEngine:
     async def close(self, grace_s: float | None = None) -> None:
         """Refuse new streams and end running ones after `grace_s`. The replicas stay: other processes use them."""
         loop = asyncio.get_running_loop()
-        self._end_at = loop.time() + (self.settings.shutdown_grace_s if grace_s is None else grace_s)
+        end_at = loop.time() + (self.settings.shutdown_grace_s if grace_s is None else grace_s)
+        self._end_at = end_at if self._end_at is None else min(self._end_at, end_at)
         for limit in self._waiting:
             limit.reschedule(self._end_at)
         while self._open:

@@ -116,8 +116,12 @@ class Worker:
         self._wake.set()
 
     def close(self, grace_s: float) -> None:
-        """Let the streams there are finish for `grace_s` seconds, end the rest, and then the thread."""
-        self._close_at = time.monotonic() + grace_s
+        """Let the streams there are finish for `grace_s` seconds, end the rest, and then the thread.
+
+        Called again, it can only shorten what is left of the grace.
+        """
+        close_at = time.monotonic() + grace_s
+        self._close_at = close_at if self._close_at is None else min(self._close_at, close_at)
         self._wake.set()
 
     def _run(self) -> None:

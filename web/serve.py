@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from aiohttp.web import AppRunner, SockSite
 
@@ -54,7 +54,7 @@ async def serve(config: Config, settings: WebSettings, *, replace: bool = False)
             request_limits=config.table("limits", Limits),
         )
         stop = asyncio.Event()
-        resources.enter_context(_signals(stop, config, engines))
+        _obey_signals(stop, config, engines)
         sites = await resources.enter_async_context(_listening(web, listeners))
         async with handing_over(settings.handover_socket, listeners, stop.set):
             taken_over()
@@ -107,8 +107,8 @@ def _announce(listeners: list[socket.socket], engines: Engines) -> None:
     _tell_systemd(f"READY=1\nMAINPID={os.getpid()}")
 
 
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event, config: Config, engines: Engines) -> Iterator[None]:
+def _obey_signals(stop: asyncio.Event, config: Config, engines: Engines) -> None:
+    """Leave or swap when told to. The handlers stay until the loop is closed: no late signal may cut the end short."""
     loop = asyncio.get_running_loop()
     swaps: set[asyncio.Task[None]] = set()
 
@@ -118,17 +118,14 @@ def _signals(stop: asyncio.Event, config: Config, engines: Engines) -> Iterator[
         stop.set()
 
     def swap() -> None:
+        if stop.is_set():
+            return
         swaps.add(task := asyncio.create_task(_swap(config, engines)))
         task.add_done_callback(swaps.discard)
 
     handlers = {signal.SIGTERM: leave, signal.SIGINT: leave, signal.SIGHUP: swap}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
 
 
 async def _swap(config: Config, engines: Engines) -> None:

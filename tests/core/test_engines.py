@@ -174,3 +174,20 @@ async def test_a_run_of_the_trainer_goes_by_the_name_of_its_folder(folder: Path,
     async with Engines(CheckpointSettings(folders=(folder,), name="mine"), SMALL) as engines:
         assert engines.names() == ["fable", "mine", "saga"]
         assert (await engines.get()).name == "mine"
+
+
+async def test_a_swap_after_closing_began_does_not_stretch_its_grace(folder: Path, settings: EngineSettings) -> None:
+    """SIGHUP right before SIGTERM: the swap is loading when the engines close."""
+    only = CheckpointSettings(folders=(folder,))
+    async with Engines(only, settings) as engines:
+        old = await engines.get()
+        running = asyncio.create_task(finish(old, pace=1))
+        await asyncio.sleep(0.05)
+        swapping = asyncio.create_task(engines.swap(only))
+        await asyncio.sleep(0)
+        await engines.close(0.0)
+        await old.close(60.0)
+        assert (await running).reason == "shutdown"
+        with pytest.raises(ClosedError):
+            await swapping
+        assert engines.loaded() == [old]
