@@ -122,7 +122,7 @@ def read_config(file: Path) -> CheckpointConfig:
         fields = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not valid JSON: {error}") from error
     version = fields.get("version") if isinstance(fields, dict) else None
     if version != FORMAT_VERSION:

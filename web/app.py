@@ -56,7 +56,7 @@ class Web:
         self.settings = settings
         self.metrics = Metrics(settings, engines=engines, store=store)
         self.limits = Limits(settings)
-        self.health = HealthChecks(engines, database)
+        self.health = HealthChecks(engines, store, database)
         self.generations = Generations(
             engines=engines,
             writer=writer,

@@ -135,7 +135,7 @@ class Checkpoints:
         folder = self._engines.path(name)
         config = read_config(folder / CONFIG)
         try:
-            return CheckpointView(
+            view = CheckpointView(
                 name=name,
                 is_default=name == self._engines.default_name,
                 architecture=config.architecture,
@@ -145,6 +145,8 @@ class Checkpoints:
                 training=config.training,
                 has_novelty_index=(folder / NOVELTY).exists(),
             )
+            view.model_dump_json()  # what is nested too deeply can be read, but not shown
+            return view
         except (OSError, ValueError, AttributeError, SafetensorError) as error:
             raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error
 

@@ -1,6 +1,7 @@
 """/healthz: is the process alive, its model loaded, its engine running. /readyz: may it be sent work; if not, why."""
 
 import asyncio
+import logging
 import math
 import time
 
@@ -10,7 +11,9 @@ from pydantic import BaseModel
 import migrations
 from core.engines import Engines
 from core.errors import FablewrightError
-from core.store import DatabaseSettings
+from core.store import DatabaseSettings, Store
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 2  # a probe must not become a load on the database
 _PATIENCE_S = 2
@@ -27,8 +30,9 @@ class Health(BaseModel):
 class HealthChecks:
     """The two routes. `is_draining` is set when the server has begun to shut down."""
 
-    def __init__(self, engines: Engines, database: DatabaseSettings) -> None:
+    def __init__(self, engines: Engines, store: Store, database: DatabaseSettings) -> None:
         self._engines = engines
+        self._store = store
         self._database = database
         self._looked_at = -math.inf
         self._found: list[str] = []
@@ -45,6 +49,8 @@ class HealthChecks:
     async def ready(self, request: Request) -> Response:
         """Answer 200 while new work is welcome."""
         problems = self._engine_problems() + self._queue_problems() + await self._store_problems()
+        if self._store.log.stats().is_database_away:
+            problems.append("the prompt log cannot be written: its rows wait in the spool")
         if self.is_draining:
             problems.append("the server is shutting down")
         return self._answer(problems)
@@ -76,5 +82,6 @@ class HealthChecks:
         except TimeoutError:
             return ["the database does not answer"]
         except FablewrightError as error:
-            return [str(error)]
+            log.error("not ready: %s", error)  # with the database's address
+            return ["the database cannot be used"]
         return [] if is_current else ["the database is not up to date: run `python -m migrations`"]

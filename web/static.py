@@ -53,7 +53,7 @@ class StaticFiles:
         headers = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if any(etag.value in (file.etag, "*") for etag in request.if_none_match or ()):
             response = Response(status=304, headers=headers)
-        elif file.compressed is not None and "gzip" in request.headers.get("Accept-Encoding", ""):
+        elif file.compressed is not None and _takes_gzip(request.headers.get("Accept-Encoding", "")):
             headers["Content-Encoding"] = "gzip"
             response = Response(body=file.compressed, content_type=file.content_type, headers=headers)
         else:
@@ -62,6 +62,11 @@ class StaticFiles:
             response.charset = "utf-8"
         response.etag = ETag(file.etag)
         return response
+
+
+def _takes_gzip(accepted: str) -> bool:
+    codings = (coding.replace(" ", "").partition(";") for coding in accepted.lower().split(","))
+    return any(name == "gzip" and quality.rstrip("0.") != "q=" for name, _, quality in codings)
 
 
 def _read(path: Path) -> _File:

@@ -28,8 +28,9 @@ def build_model(architecture: str, config: dict[str, Any]) -> Any:
     config_class, model_class = ARCHITECTURES[architecture]
     try:
         return model_class(config_class(**config))
-    except TypeError as error:
-        raise CheckpointError(f"the config of {architecture} does not fit: {error}") from error
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]  # PyTorch's own errors go on with its call stack
+        raise CheckpointError(f"the config of {architecture} does not fit: {reason or type(error).__name__}") from error
 
 
 __all__ = [

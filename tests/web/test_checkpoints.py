@@ -48,6 +48,10 @@ async def test_an_unknown_checkpoint_is_not_found(site: Site) -> None:
         lambda folder: (folder / CONFIG).write_text('{"version": 1}'),
         lambda folder: (folder / CONFIG).write_text('{"version": 1, "architecture": "lstm", "model": []}'),
         lambda folder: (folder / CONFIG).write_text('{"version": 1, "architecture": 7, "model": {}}'),
+        lambda folder: (folder / CONFIG).write_text("[" * 100_000),
+        lambda folder: (folder / CONFIG).write_text(
+            f'{{"version": 1, "architecture": "lstm", "model": {{}}, "training": {{"x": {"[" * 400 + "]" * 400}}}}}'
+        ),
     ],
 )
 async def test_a_damaged_checkpoint_hides_no_other(
@@ -59,6 +63,21 @@ async def test_a_damaged_checkpoint_hides_no_other(
     damage(tmp_path / "copies" / "half")
     assert [view["name"] for view in (await site.get("/api/checkpoints"))["checkpoints"]] == ["whole"]
     assert (await site.get("/api/checkpoints/half", 404))["error"]["code"] == "unknown_checkpoint"
+
+
+async def test_where_a_damaged_checkpoint_lies_is_for_the_log_alone(
+    tiny_checkpoint: Path, tmp_path: Path, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "copies" / "half")
+    (tmp_path / "copies" / "half" / WEIGHTS).write_bytes(b"half")
+    await site.engines.get()
+    site.engines._checkpoints = CheckpointSettings(folders=(tmp_path / "copies",), name="half")
+    error = (await site.call("POST", "/v1/completions", 500, json={"model": "half", "prompt": "Once"}))["error"]
+    assert (error["code"], error["message"]) == (
+        "invalid_checkpoint",
+        "this checkpoint is damaged, or cannot be written with",
+    )
+    assert str(tmp_path / "copies" / "half") in caplog.text
 
 
 async def test_what_stands_in_the_books_is_found_in_characters(checkpoints: Path, start_site: StartSite) -> None:

@@ -6,6 +6,8 @@ import sqlite3
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from core.engine import Engine
 from tests.web.conftest import Site, StartSite
 
@@ -52,3 +54,21 @@ async def test_a_database_of_another_version_is_not_ready(start_site: StartSite,
     assert (await site.get("/readyz", 503))["problems"] == [
         "the database is not up to date: run `python -m migrations`"
     ]
+
+
+async def test_while_the_log_waits_in_the_spool_the_server_is_not_ready(site: Site) -> None:
+    await site.engines.get()
+    site.store.log._away_since = 1.0
+    problems = (await site.get("/readyz", 503))["problems"]
+    site.store.log._away_since = None
+    assert problems == ["the prompt log cannot be written: its rows wait in the spool"]
+
+
+async def test_where_the_database_is_stays_in_the_log(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await site.engines.get()
+    (tmp_path / "data/test.sqlite3").rename(tmp_path / "data/away.sqlite3")
+    (tmp_path / "data/test.sqlite3").mkdir()
+    assert (await site.get("/readyz", 503))["problems"] == ["the database cannot be used"]
+    assert str(tmp_path) in caplog.text

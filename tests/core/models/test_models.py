@@ -111,6 +111,13 @@ def test_a_wrong_setting_is_named() -> None:
         build_model("awd_lstm", SIZES | {"colour": "blue"})
 
 
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_sizes_that_cannot_be_are_told_in_a_line(architecture: str) -> None:
+    with pytest.raises(CheckpointError, match=r"^the config of \w+ does not fit: .+$") as refused:
+        build_model(architecture, SIZES | MORE.get(architecture, {}) | {"hidden_size": -5})
+    assert "\n" not in str(refused.value)
+
+
 def test_a_transformer_sees_as_far_as_its_memory_and_no_further() -> None:
     torch.manual_seed(0)
     model = build_model("transformer", SIZES | {"layers": 1, "heads": 4, "memory": 3}).eval()
