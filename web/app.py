@@ -26,7 +26,7 @@ from .openai import OpenAI
 from .openapi import OpenApi
 from .problems import show_problems
 from .reports import Reports
-from .security import same_origin_only, send_headers
+from .security import own_names_only, same_origin_only, send_headers
 from .sending import send_whole
 from .settings import WebSettings
 from .signin import SignIn
@@ -79,6 +79,7 @@ class Web:
                 self.metrics.time_requests,
                 send_whole(self.settings.send_timeout_s),
                 show_problems,
+                own_names_only(self.settings),
                 self._visitors.recognise,
                 same_origin_only(self.settings.allowed_origins),
                 self.limits.spend_on_work,

@@ -27,7 +27,7 @@ _TAKEN_OVER = b"ready"
 
 def refuse_public(settings: WebSettings) -> None:
     """Raise ConfigError where strangers could use the server without a key and nobody said that they may."""
-    if _is_loopback(settings.host) or settings.require_key or settings.public_without_keys:
+    if is_loopback(settings.host) or settings.require_key or settings.public_without_keys:
         return
     raise ConfigError(
         f"[web] host {settings.host} lets others in without a key: set require_key = true and make keys with "
@@ -117,6 +117,14 @@ async def _hand_over(
         log.warning("another process asked to take over and gave up")
 
 
+def is_loopback(host: str) -> bool:
+    """Say whether a name or address is this machine's own, out of reach of others."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def address_of(listener: socket.socket) -> str:
     """Return the URL at which a socket listens."""
     host, port = listener.getsockname()[:2]
@@ -132,13 +140,6 @@ def _from_systemd() -> list[socket.socket]:
     for listener in listeners:
         listener.setblocking(False)
     return listeners
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:

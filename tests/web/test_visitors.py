@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
@@ -89,6 +90,32 @@ async def test_cookies_are_secure_behind_a_proxy_that_speaks_https(start_site: S
 )
 async def test_other_sites_pages_cannot_change_anything(site: Site, origin: str, status: int) -> None:
     await site.call("PUT", "/api/settings", status, json={"top_k": 3}, headers={"Origin": origin or site.url})
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.example", 403),
+        ("evil.example:80", 403),
+        ("[", 403),
+        ("localhost:99", 200),
+        ("127.0.0.2", 200),
+        ("[::1]", 200),
+    ],
+)
+async def test_a_name_that_another_site_leads_here_opens_nothing(site: Site, host: str, status: int) -> None:
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    await site.call("PUT", "/api/settings", status, json={"top_k": 3}, headers=headers)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"allowed_origins": ["https://desk.example"]}, {"trusted_proxies": ["127.0.0.1"]}, {"host": "::"}]
+)
+async def test_other_names_are_answered_to_where_somebody_vouches_for_them(
+    start_site: StartSite, settings: dict[str, Any]
+) -> None:
+    site = await start_site(**settings)
+    await site.get("/v1/models", headers={"Host": "desk.example"})
 
 
 async def test_an_origin_that_is_allowed_may(start_site: StartSite) -> None:
