@@ -177,7 +177,7 @@ class Stories:
             title=body.title,
             current_node_id=body.current_node_id,
             details=body.details,
-            nodes=[node.model_dump() for node in body.nodes],
+            nodes=[dict(node) for node in body.nodes],
         )
         return respond(StorySummary(**_summary(story)), status=200 if existing else 201)
 
@@ -215,7 +215,8 @@ class Stories:
 
     async def shared(self, request: Request) -> Response:
         """Show what a link leads to, to anyone who has it."""
-        found = await self._stories.shared(request.match_info["share"])
+        share_id = request.match_info["share"]
+        found = await self._stories.shared(share_id) if share_id.isprintable() else None
         if found is None:
             raise RefusedError("not_found", "there is no such link, or it no longer opens")
         share, node = found
@@ -225,7 +226,8 @@ class Stories:
         )
 
     async def _own(self, request: Request) -> Story:
-        story = await self._stories.get(request.match_info["id"])
+        id = request.match_info["id"]
+        story = await self._stories.get(id) if id.isprintable() else None
         if story is None or story.user_key != user_of(request):
             raise _no_story()
         return story

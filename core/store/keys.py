@@ -34,6 +34,8 @@ class ApiKeys:
         """Return a new key's row and the key itself, which cannot be had again."""
         if not name.strip() or len(name) > 255:
             raise InputError(f"a key's name must have 1 to 255 characters, got {len(name.strip())}", "name")
+        if not name.isprintable():  # it is shown in a terminal, a line each
+            raise InputError(f"a key's name must have no control characters, got {name!r}", "name")
         key = PREFIX + secrets.token_urlsafe(32)
         row = ApiKey(
             id=secrets.token_hex(4), name=name, digest=_digest(key), created_at=datetime.now(UTC), revoked_at=None

@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from ..tables import Node, Share, Story
 from .database import Database, delete_rows
 
@@ -19,6 +19,7 @@ SNAPSHOT: Final = "snapshot"  # the text behind a link, no step of the story
 MOST_CHARACTERS: Final = 1 << 24  # of a story, over all its nodes
 MOST_DETAILS: Final = 1 << 25  # characters of JSON beside them: a token with its alternatives takes 200
 
+_TRIES = 5
 _TICK = timedelta(microseconds=1)  # keeps nodes saved together in their order
 
 
@@ -86,8 +87,7 @@ class Stories:
                 "updated_at": now,
                 "details": {},
             }
-            await self._database.insert_new(session, Story, [{"id": story_id} | owner | blank])
-            story = await session.get_one(Story, story_id, with_for_update=True)  # saves of one story take turns
+            story = await self._insert_or_lock(session, {"id": story_id} | owner | blank)
             if story.user_key != user_key:
                 raise InputError("the story is somebody else's")
             story.title = story.title if title is None else title
@@ -106,6 +106,15 @@ class Stories:
             if story.current_node_id is not None and story.current_node_id not in known:
                 raise InputError(f"current_node_id must be a node of the story, got {story.current_node_id!r}")
         return story
+
+    async def _insert_or_lock(self, session: AsyncSession, row: dict[str, Any]) -> Story:
+        """Return a story that is there now, so that saves of it take turns. Raises StoreError where it keeps going."""
+        for _ in range(_TRIES):
+            await self._database.insert_new(session, Story, [row])
+            story = await session.get(Story, row["id"], with_for_update=True)
+            if story is not None:  # else it was deleted between the two
+                return story
+        raise StoreError(f"story {row['id']!r} is deleted as often as it is saved")
 
     async def delete(self, story_id: str) -> bool:
         """Delete a story with its nodes and shares; False when there was none."""
@@ -156,10 +165,15 @@ class Stories:
         return None if found is None else (found[0], found[1])
 
     async def withdraw(self, share_id: str) -> bool:
-        """Close a link; False when it was not open."""
-        change = sa.update(Share).where(Share.id == share_id, _is_open()).values(withdrawn_at=datetime.now(UTC))
+        """Delete a link and the text kept for it; False when it was not open."""
+        gone = sa.delete(Share).where(Share.id == share_id, _is_open()).returning(Share.story_id, Share.node_id)
         async with self._database.write() as session:
-            return (await session.execute(change.returning(Share.id))).first() is not None
+            node = (await session.execute(gone)).first()
+            if node is not None:
+                await delete_rows(
+                    session, Node, Node.story_id == node.story_id, Node.id == node.node_id, Node.kind == SNAPSHOT
+                )
+        return node is not None
 
 
 async def delete_stories(session: AsyncSession, *which: sa.ColumnElement[bool]) -> int:

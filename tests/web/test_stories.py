@@ -145,7 +145,8 @@ async def test_links_cannot_be_guessed_and_differ(site: Site) -> None:
     ids = {link["id"] for link in links}
     assert len(ids) == 3
     assert all(len(id) >= 32 for id in ids)  # 192 random bits
-    await site.get("/api/shared/guessed", 404)
+    for guess in ("guessed", "%00"):
+        await site.get(f"/api/shared/{guess}", 404)
 
 
 async def test_a_withdrawn_link_no_longer_opens(site: Site) -> None:

@@ -56,3 +56,8 @@ async def test_keys_tried_by_a_crowd_are_told_apart(store: Store) -> None:
 
 async def test_a_key_that_is_no_text_is_not_found(store: Store) -> None:
     assert await store.keys.find("fw-\udcff") is None
+
+
+async def test_a_name_that_would_move_the_terminals_cursor_is_refused(store: Store) -> None:
+    with pytest.raises(InputError, match="must have no control characters"):
+        await store.keys.make("a friend\x1b[2J")

@@ -143,11 +143,10 @@ async def test_retention_deletes_in_batches(store: Store, monkeypatch: pytest.Mo
 
 
 async def test_retention_deletes_the_text_behind_a_link_that_no_longer_opens(store: Store) -> None:
-    for name in ("open", "withdrawn", "fresh"):
+    for name in ("open", "expired", "fresh"):
         await store.stories.save("a" * 16, source="web", user_key="u", nodes=[snapshot(name)])
     await store.stories.share("a" * 16, "open", lasts=HOUR)
-    share = await store.stories.share("a" * 16, "withdrawn", lasts=HOUR)
-    await store.stories.withdraw(share.id)
+    await store.stories.share("a" * 16, "expired", lasts=-HOUR)
     async with store.database.write() as session:
         aged = sa.update(Node).where(Node.id != "fresh").values(created_at=datetime.now(UTC) - timedelta(days=1))
         await session.execute(aged)

@@ -49,6 +49,21 @@ async def test_first_saves_of_one_story_that_meet_all_succeed(store: Store) -> N
     assert len(await store.stories.nodes("s")) == 4
 
 
+async def test_a_save_that_a_deletion_overtakes_makes_the_story_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert_new, calls = store.database.insert_new, []
+
+    async def insert_late(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) > 1:  # the first finds the story there, and a moment later it is gone
+            await insert_new(*arguments)
+
+    monkeypatch.setattr(store.database, "insert_new", insert_late)
+    await keep(store, "s", _prompt("1", "Once"))
+    assert len(await store.stories.nodes("s")) == 1
+
+
 async def test_a_story_stays_its_owners(store: Store) -> None:
     await keep(store, "s", _prompt("1", "Once"))
     with pytest.raises(InputError, match="the story is somebody else's"):
@@ -88,6 +103,14 @@ async def test_a_share_shows_its_node_until_it_is_withdrawn(store: Store) -> Non
     assert await store.stories.withdraw(share.id)
     assert await store.stories.shared(share.id) is None
     assert not await store.stories.withdraw(share.id)
+
+
+async def test_the_text_kept_for_a_link_goes_with_it(store: Store) -> None:
+    await keep(store, "s", _prompt("1", "Once"), {"id": "2", "kind": "snapshot", "text": "shown"})
+    for node_id in ("1", "2"):
+        share = await store.stories.share("s", node_id, lasts=HOUR)
+        assert await store.stories.withdraw(share.id)
+    assert [node.id for node in await store.stories.nodes("s")] == ["1"]
 
 
 async def test_a_share_that_expired_or_never_was_shows_nothing(store: Store) -> None:
