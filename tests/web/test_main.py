@@ -194,6 +194,21 @@ async def test_a_server_told_to_stop_finishes_what_it_has_begun(installation: Pa
             await client.get(server.url)
 
 
+async def test_a_swap_asked_for_once_the_server_stops_does_not_keep_it(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FABLEWRIGHT_ENGINE__SHUTDOWN_GRACE_S", "0.5")
+    async with served() as server, aiohttp.ClientSession() as client:
+        async with client.ws_connect(f"{server.url}/ws") as socket:
+            desk = Desk(socket)
+            await desk.send("start", id="a", prompt="Once", max_tokens=600, pace=1, seed=1)
+            await desk.receive()
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+                server.process.send_signal(number)
+            assert (await desk.until_end("a"))[-1]["reason"] == "shutdown"
+        assert await server.ends() == 0
+
+
 async def test_a_new_server_takes_the_socket_and_no_request_and_no_word_is_lost(installation: Path) -> None:
     statuses: list[int] = []
 
