@@ -23,7 +23,6 @@ from ..tables import Base
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg"}
 _PRAGMAS = (
-    "auto_vacuum = INCREMENTAL",  # takes effect in a new file only: lets retention give pages back
     "synchronous = FULL",  # in WAL, NORMAL would lose the last commits in a power cut
     "foreign_keys = ON",
     "secure_delete = ON",  # deleted text is overwritten, not just unlinked
@@ -216,6 +215,9 @@ def _prepare_sqlite(timeout_s: float, connection: Any, _: Any) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {round(timeout_s * 1000)}")  # while another process writes
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
+    cursor.execute("PRAGMA page_count")
+    if cursor.fetchone()[0] == 0:  # elsewhere it has no effect and waits for a writer
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")  # lets retention give pages back
     cursor.execute("PRAGMA journal_mode")
     if cursor.fetchone()[0] != "wal":
         cursor.execute("PRAGMA journal_mode = WAL")

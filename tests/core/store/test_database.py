@@ -62,6 +62,17 @@ async def test_a_second_look_at_a_file_leaves_its_commits_safe_from_other_proces
         assert await asyncio.to_thread(count_elsewhere) == b"1\n"
 
 
+async def test_reading_waits_for_no_writer_of_another_process(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/test.sqlite3"
+    await migrations.upgrade(DatabaseSettings(url=url))
+    writer = sqlite3.connect(tmp_path / "test.sqlite3", isolation_level=None)
+    assert writer.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental
+    writer.execute("BEGIN IMMEDIATE")
+    async with Database(DatabaseSettings(url=url, statement_timeout_s=0.1)) as database:
+        assert await Facts(database).get("anything") is None
+    writer.close()
+
+
 async def test_room_that_cannot_be_reclaimed_is_told_like_any_other_error(tmp_path: Path) -> None:
     settings = DatabaseSettings(url=f"sqlite:///{tmp_path}/test.sqlite3", statement_timeout_s=0.1)
     await migrations.upgrade(settings)
