@@ -1,5 +1,6 @@
 """`/my-data`: all that is kept of a user, to take away or to delete."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import app_commands
 
+from ..places import Place
 from ..replies import NO_MENTIONS, RefusedError, explain, tell
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ async def export(interaction: "discord.Interaction[Fablewright]") -> None:
     await interaction.response.defer(ephemeral=True)
     client = interaction.client
     kept = await client.store.privacy.export(client.storyteller.user_key(interaction))
-    content, name = json.dumps(kept, indent=2, ensure_ascii=False).encode(), "fablewright-my-data.json"
-    if len(content) > interaction.filesize_limit:
-        content, name = gzip.compress(content), name + ".gz"
+    for story in kept["stories"]:  # with a token anybody could write in the bot's name
+        story["details"]["place"] = Place(**story["details"]["place"]).without_token()
+    content, name = await asyncio.to_thread(_packed, kept, interaction.filesize_limit)
     if len(content) > interaction.filesize_limit:
         raise RefusedError("What is kept of you is larger than Discord lets me send. Ask whoever runs me for it.")
     await interaction.followup.send(
@@ -38,6 +40,12 @@ async def export(interaction: "discord.Interaction[Fablewright]") -> None:
         ephemeral=True,
         allowed_mentions=NO_MENTIONS,
     )
+
+
+def _packed(kept: dict[str, Any], most_bytes: int) -> tuple[bytes, str]:
+    """Return a file's content and its name, compressed where it would be too large."""
+    content, name = json.dumps(kept, indent=2, ensure_ascii=False).encode(), "fablewright-my-data.json"
+    return (content, name) if len(content) <= most_bytes else (gzip.compress(content), f"{name}.gz")
 
 
 @my_data.command(name="delete", description="Delete all that is kept of you.")

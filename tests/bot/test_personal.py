@@ -59,6 +59,19 @@ async def test_export_holds_everything_that_is_kept(
     assert str(ada.id) not in json.dumps(exported["generations"])
 
 
+async def test_export_gives_nobody_the_token_to_write_in_the_bots_name(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__pace=10):
+        running = await fake.slash(ada, channel, "write", prompt="Once", length=500)
+        await fake.until(lambda: running.original and "Stop" in running.original.buttons)
+        asked = await fake.slash(ada, channel, "my-data export")
+        await told(fake, asked)
+        (content,) = asked.messages[-1].files.values()
+        assert running.token not in content.decode()
+        assert str(running.reply.id) in content.decode()
+
+
 async def test_delete_asks_first_and_then_leaves_nothing(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, eve: Person, channel: Channel
 ) -> None:
