@@ -26,6 +26,7 @@ FIRST_LOOK_S = 0.4  # how long the first edit waits for the first words
 LAST_EDIT_S = 20.0  # kept for the last edit before a token expires
 GIVE_UP_S = 15 * 60.0
 LONGEST_PAUSE_S = 30.0
+UNANSWERED = (discord.HTTPException, aiohttp.ClientError, OSError)  # what a request to Discord may end in
 
 
 def contents(story: Story, note: str) -> list[str]:
@@ -45,7 +46,7 @@ class LiveReply:
         *,
         interval_s: float,
         buttons: Callable[[Story], discord.ui.View],
-        update: Callable[[Story, Stream], Awaitable[None]],
+        update: Callable[[Story, Stream], Awaitable[object]],
     ) -> None:
         """`update` brings the story up to the stream and keeps it; `buttons` makes those that fit how it stands."""
         self._story, self._stream, self._messages = story, stream, messages
@@ -61,7 +62,6 @@ class LiveReply:
         while not await self._show():
             await asyncio.sleep(self._interval_s)  # from the last answer on, so that no two edits arrive closer
             await self._wait_for_news()
-        await self._update(self._story, self._stream)  # where its messages are
 
     async def _show(self) -> bool:
         """Show what has been written by now, however often that takes; True when that was the end."""
@@ -72,7 +72,7 @@ class LiveReply:
             await self._update(self._story, self._stream)
             try:
                 await self._messages.show(contents(self._story, self._note()), self._buttons(self._story))
-            except (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError) as error:
+            except UNANSWERED as error:
                 if not _may_pass(error) or time.monotonic() - began > GIVE_UP_S:
                     raise
                 failures += 1

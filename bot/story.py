@@ -1,13 +1,15 @@
 """A story in Discord: its text, the steps it was written in, where it stands. Kept in the store's tree of nodes."""
 
+import asyncio
 import logging
+import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from core.errors import FablewrightError
-from core.store import Store
+from core.errors import FablewrightError, StoreError
+from core.store import RowsRefusedError, Store
 from core.tables import Node
 
 from .places import Place
@@ -16,6 +18,8 @@ from .replies import RefusedError
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "discord"
+KEEP_S = 60 * 60.0  # how long the end of a story waits for a store that is away
+LONGEST_PAUSE_S = 30.0
 RUNNING, INTERRUPTED = "running", "interrupted"
 GONE = "This story is no longer kept. Start a new one with /write."
 
@@ -130,12 +134,24 @@ class Stories:
         await self._stories.delete(story_id)
 
 
-async def kept(saving: Awaitable[None]) -> None:
-    """Await a save; a story goes on being written while the store is away."""
+async def kept(saving: Awaitable[None]) -> bool:
+    """Await a save; False where the store is away: a story goes on being written meanwhile."""
     try:
         await saving
     except FablewrightError as error:
         log.warning("a story could not be kept error=%s", error)
+        return not isinstance(error, StoreError) or isinstance(error, RowsRefusedError)  # trying again is of no use
+    return True
+
+
+async def kept_at_last(save: Callable[[], Awaitable[bool]]) -> None:
+    """Save again and again while the store is away, KEEP_S at most; where the task is cancelled, once."""
+    task = asyncio.current_task()
+    assert task is not None
+    pause_s, began = 1.0, time.monotonic()
+    while not (await save() or task.cancelling() or time.monotonic() - began > KEEP_S):
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def _step(story: Story) -> dict[str, Any]:

@@ -14,25 +14,27 @@ from typing import Any
 
 import discord
 
-from core.errors import ClosedError
+from core.errors import ClosedError, StoreError
 from core.requests import Event, GenerationRequest, Limits, SamplingDefaults
 from core.store import Store
 from core.writer import Writer
 
 from . import notes
-from .live_reply import LiveReply, contents
+from .live_reply import UNANSWERED, LiveReply, contents
 from .places import DeletedError, OutOfReachError, Place, StoryMessages
 from .replies import AWAITED, RefusedError, acknowledge, sentence, tell
 from .rules import ServerRules, Usage
 from .sampling import generation_request
 from .settings import BotSettings
-from .story import INTERRUPTED, RUNNING, SOURCE, Stories, Story, kept
+from .story import INTERRUPTED, RUNNING, SOURCE, Stories, Story, kept, kept_at_last
 from .stream import Stream
 
 log = logging.getLogger(__name__)
 
 ACKNOWLEDGE_S = 0.25  # how long an acknowledgement waits, so that a refusal can be told in private
 FINISH_S = 1.5  # how long a press waits for a story that has just ended to be kept
+
+UNDONE = "It is undone, but Discord does not show so yet. What you press next goes on from there, and shows it."
 
 Interaction = discord.Interaction[Any]
 Defer = Callable[[], Awaitable[None]]
@@ -42,11 +44,15 @@ CopiedShare = Callable[[str | None, str], Awaitable[float | None]]
 
 @dataclass(slots=True)
 class _Telling:
-    """A story being written; no stream and no task yet means that it is about to begin."""
+    """A story being written, or undone; no stream and no task yet means that it is about to begin."""
 
     story: Story
     stream: Stream | None = None
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Any] | None = None
+
+    @property
+    def is_writing(self) -> bool:
+        return self.stream is not None and not self.stream.is_over
 
 
 class Storyteller:
@@ -70,7 +76,7 @@ class Storyteller:
         self._buttons, self._copied_share = buttons, copied_share
         self._usage = Usage(self._count_today)
         self._running: dict[str, _Telling] = {}
-        self._beginning: set[asyncio.Task[Any]] = set()  # what people asked for and have no answer to yet
+        self._beginning: dict[asyncio.Task[Any], str] = {}  # what people asked for and have no answer to yet, and who
         self._is_closing = False
 
     # ---- what people ask for
@@ -122,17 +128,25 @@ class Storyteller:
         """Take a story back to before its last continuation."""
         story = await self._own_story(interaction, story_id)
         shown = contents(story, notes.standing(story))
-        await acknowledge(interaction)
         self._refuse_running(story_id)  # Continue may have been pressed meanwhile
-        place = story.place.renewed_by(interaction)
-        story = await self.stories.step_back(story)
-        story.place = place
-        await self._show(story, interaction.followup, shown)
+        self._running[story_id] = _Telling(story, task=asyncio.current_task())
+        try:
+            await acknowledge(interaction)
+            place = story.place.renewed_by(interaction)
+            story = await self.stories.step_back(story)
+            story.place = place
+            try:
+                await self._show(story, interaction.followup, shown)
+            except UNANSWERED as error:
+                log.warning("an undone step is shown still story=%s error=%s", story_id, error)
+                await tell(interaction, UNDONE)
+        finally:
+            del self._running[story_id]
 
     async def stop(self, interaction: Interaction, story_id: str) -> None:
         """End the writing of a story, or put right a message whose story is not being written any more."""
         telling = self._running.get(story_id)
-        if telling is not None and telling.stream is not None and not telling.stream.is_over:
+        if telling is not None and telling.stream is not None and telling.is_writing:
             self._refuse_others(interaction, telling.story)
             await acknowledge(interaction)
             await telling.stream.stop()
@@ -140,6 +154,9 @@ class Storyteller:
         story = await self._own_story(interaction, story_id)
         await acknowledge(interaction)
         story.place.renewed_by(interaction)
+        self._refuse_running(story_id)  # Continue may have been pressed meanwhile
+        if story.is_running:
+            await self._interrupt(story)
         await self._show(story, interaction.followup)
 
     async def own_settings(self, interaction: Interaction, story_id: str) -> Story:
@@ -155,10 +172,10 @@ class Storyteller:
         await self.stories.save_details(story)
 
     async def forget(self, user_key: str) -> None:
-        """Stop whatever a user is having written."""
-        await self._end(
-            [telling for telling in self._running.values() if telling.story.user_key == user_key], "cancelled"
-        )
+        """Stop whatever a user is having written, also what has only been asked for."""
+        beginning = [task for task, whose in self._beginning.items() if whose == user_key]
+        await self._end(self._of(user_key), "cancelled", beginning)
+        await self._end(self._of(user_key), "cancelled")  # what had only been asked for is being told now
 
     # ---- a stop and a start of the bot
 
@@ -169,19 +186,28 @@ class Storyteller:
 
     async def recover(self) -> None:
         """Mark the stories that a bot now gone was writing, and offer Continue under them."""
-        for story_id in await self._store.stories.running(SOURCE):
+        try:
+            lost = await self._store.stories.running(SOURCE)
+        except StoreError as error:
+            log.error("lost stories say so only when their Stop is pressed error=%s", error)
+            return
+        for story_id in lost:
             try:
                 story = await self.stories.load(story_id)
-                if story_id in self._running:
+                if story_id in self._running or not story.is_running:
                     continue
-                story.reason = INTERRUPTED
-                await self.stories.save(story)
+                await self._interrupt(story)
                 await self._show(story)
                 log.info("interrupted story recovered story=%s", story_id)
             except Exception:  # one lost message must not keep the others from being put right
                 log.exception("an interrupted story could not be shown story=%s", story_id)
 
     # ---- within
+
+    async def _interrupt(self, story: Story) -> None:
+        """Mark a story that nobody is writing any more, whatever the store says."""
+        story.reason = INTERRUPTED
+        await self.stories.save(story)
 
     def user_key(self, interaction: Interaction) -> str:
         """Return the opaque key of the person who asks."""
@@ -208,6 +234,9 @@ class Storyteller:
             raise RefusedError("This story goes on in another message. Use the buttons under its last one.")
         return story
 
+    def _of(self, user_key: str) -> list[_Telling]:
+        return [telling for telling in self._running.values() if telling.story.user_key == user_key]
+
     def _refuse_others(self, interaction: Interaction, story: Story) -> None:
         if story.user_key != self.user_key(interaction):
             raise RefusedError("Only the author of a story can use its buttons. Begin your own with /write.")
@@ -217,13 +246,17 @@ class Storyteller:
         telling = self._running.get(story_id)
         if telling is not None:
             self._refuse_others(interaction, telling.story)
-            if telling.task is not None and telling.stream is not None and telling.stream.is_over:
+            if telling.task is not None and not telling.is_writing:
                 await asyncio.wait({telling.task}, timeout=FINISH_S)
         self._refuse_running(story_id)
 
     def _refuse_running(self, story_id: str) -> None:
-        if story_id in self._running:
+        telling = self._running.get(story_id)
+        if telling is None:
+            return
+        if telling.is_writing:
             raise RefusedError("This story is still being written. Press Stop first, or wait for its end.")
+        raise RefusedError("This story is still being written, shown or kept. Please try again in a minute.")
 
     def _refuse_closing(self) -> None:
         if self._is_closing:
@@ -269,8 +302,8 @@ class Storyteller:
         """
         asked = asyncio.current_task()
         assert asked is not None
-        self._beginning.add(asked)
-        asked.add_done_callback(self._beginning.discard)
+        self._beginning[asked] = self.user_key(interaction)
+        asked.add_done_callback(self._beginning.pop)
         prepared = asyncio.create_task(preparing)
         await asyncio.wait({prepared}, timeout=ACKNOWLEDGE_S)
         try:
@@ -336,11 +369,11 @@ class Storyteller:
             buttons=self._buttons,
             update=self._update,
         )
+        is_deleted = False
         try:
             await reply.run()
         except DeletedError:
-            await stream.stop("deleted")
-            await kept(self.stories.delete(story.id))
+            is_deleted = True
         except OutOfReachError:
             await tell(interaction, "I can write no further here. Your story is kept: press Stop, and later Continue.")
         except Exception as error:  # a task's border
@@ -348,16 +381,17 @@ class Storyteller:
         finally:
             try:
                 await stream.stop("shutdown")
-                if stream.reason != "deleted":
-                    await self._update(story, stream)
+                await kept_at_last(lambda: self._delete(story) if is_deleted else self._update(story, stream))
             finally:
                 self._running.pop(story.id, None)
 
-    async def _update(self, story: Story, stream: Stream) -> None:
-        """Bring a story up to what its stream has written, and keep it."""
+    async def _update(self, story: Story, stream: Stream) -> bool:
+        """Bring a story up to what its stream has written, and keep it; False where the store is away."""
         story.step, story.seed, story.tokens = stream.text, stream.seed, stream.tokens
         story.checkpoint, story.prompt_tokens = stream.checkpoint, stream.prompt_tokens
-        story.reason = stream.reason or RUNNING
+        task = asyncio.current_task()
+        is_cut_off = task is not None and task.cancelling() > 0  # its messages do not show its end: `recover` will
+        story.reason = RUNNING if is_cut_off else stream.reason or RUNNING
         if stream.is_over and not story.facts:
             copied = None
             try:
@@ -365,7 +399,11 @@ class Storyteller:
             except Exception:  # a number under a story must not keep it from being shown and kept
                 log.exception("how much of a story is copied could not be told story=%s", story.id)
             story.facts = {"tokens_per_s": stream.tokens_per_s, "copied": copied}
-        await kept(self.stories.save(story))
+        return await kept(self.stories.save(story))
+
+    async def _delete(self, story: Story) -> bool:
+        """Delete a story whose message was deleted; False where the store is away."""
+        return await kept(self.stories.delete(story.id))
 
     async def _show(
         self, story: Story, followup: discord.Webhook | None = None, shown: list[str] | None = None
@@ -376,7 +414,7 @@ class Storyteller:
         try:
             await messages.show(standing, self._buttons(story))
         except DeletedError:
-            await kept(self.stories.delete(story.id))
+            await self._delete(story)
         except OutOfReachError:
             log.warning("a story is out of reach story=%s", story.id)
         else:

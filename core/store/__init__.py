@@ -7,7 +7,7 @@ from typing import Self
 
 from ..config import Config
 from ..errors import StoreError
-from .database import Database, DatabaseSettings
+from .database import Database, DatabaseSettings, RowsRefusedError
 from .facts import Facts
 from .keys import ApiKeys
 from .log import Log, LogSettings, LogStats
@@ -16,7 +16,17 @@ from .privacy import Privacy
 from .settings import Settings
 from .stories import Stories
 
-__all__ = ["ApiKeys", "Database", "DatabaseSettings", "LogSettings", "LogStats", "OpaqueKeys", "Privacy", "Store"]
+__all__ = [
+    "ApiKeys",
+    "Database",
+    "DatabaseSettings",
+    "LogSettings",
+    "LogStats",
+    "OpaqueKeys",
+    "Privacy",
+    "RowsRefusedError",
+    "Store",
+]
 
 log = logging.getLogger(__name__)
 
