@@ -5,20 +5,23 @@ as any bot does, where it is in the channel. What can be reached neither way sta
 """
 
 import logging
+import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import discord
 
 from .replies import NO_MENTIONS
-from .rules import can_write
+from .rules import can_write, is_member
 
 log = logging.getLogger(__name__)
 
 TOKEN_LIFE_S = 15 * 60.0
 TOKEN_MARGIN_S = 20.0  # a slow answer must not meet an expired token
 UNKNOWN_MESSAGE, UNKNOWN_CHANNEL, UNKNOWN_WEBHOOK, INVALID_TOKEN = 10008, 10003, 10015, 50027
+ARCHIVED = 50083
 FOLLOWUPS_SPENT = 40094  # five to a press, where people brought the bot themselves
 
 
@@ -50,8 +53,11 @@ class Place:
 
     def renewed_by(self, interaction: discord.Interaction[Any]) -> Self:
         """Take what every button press brings: a new token, good for its message, and what the bot may do here now."""
-        is_home = interaction.is_guild_integration() or interaction.context.dm_channel
-        self.in_channel = is_home and not self.is_private and (interaction.guild_id is None or can_write(interaction))
+        if interaction.guild_id is None:
+            is_home = interaction.context.dm_channel
+        else:  # it can be installed with its commands alone, and be no member
+            is_home = interaction.is_guild_integration() and is_member(interaction) and can_write(interaction)
+        self.in_channel = is_home and not self.is_private
         self.application_id, self.token = interaction.application_id, interaction.token
         self.token_until = interaction.created_at.timestamp() + TOKEN_LIFE_S
         self.token_ids = [interaction.message.id] if interaction.message else []
@@ -86,9 +92,12 @@ class StoryMessages:
         """`shown` is what the place's messages say now, as far as it is known; `followup` can add more by token."""
         self.place = place
         self._client, self._followup = client, followup
+        self._nonce = _nonce()
         contents = shown + [""] * len(place.message_ids)
         unknown = ("unknown",)
-        self._shown = {id_: _Shown(content, unknown) for id_, content in zip(place.message_ids, contents, strict=False)}
+        self._shown = {
+            id_: _Shown(content.strip(), unknown) for id_, content in zip(place.message_ids, contents, strict=False)
+        }
         for id_ in place.message_ids[:-1]:
             self._shown[id_].buttons = ()
 
@@ -118,11 +127,12 @@ class StoryMessages:
         else:
             found = len(ids)
             ids.append(await self._append(content, view))
+            await self._edit(ids[found], content, view)  # it may be one whose answer got lost, and be behind
         del ids[at:found]
 
     async def _edit(self, message_id: int, content: str, view: discord.ui.View | None) -> bool:
         """Return False where the message is out of reach."""
-        wanted = _Shown(content, _ids(view))
+        wanted = _Shown(content.strip(), _ids(view.children if view else ()))
         if self._shown.get(message_id) == wanted:
             return True
         for edit in (self._edit_by_token, self._edit_in_channel):
@@ -154,9 +164,28 @@ class StoryMessages:
         return True
 
     async def _append(self, content: str, view: discord.ui.View | None) -> int:
-        message = await self._append_by_token(content, view) or await self._append_in_channel(content, view)
-        self._shown[message.id] = _Shown(content, _ids(view))
+        message = await self._append_in_channel(content, view) or await self._append_by_token(content, view)
+        if message is None:
+            raise OutOfReachError
+        buttons = _ids(item for row in message.components for item in getattr(row, "children", ()))
+        self._shown[message.id] = _Shown(message.content, buttons)
         return message.id
+
+    async def _append_in_channel(self, content: str, view: discord.ui.View | None) -> discord.Message | None:
+        """Add a message, once: Discord answers a nonce that it knows with the message that it made for it."""
+        if not self.place.in_channel:
+            return None
+        channel = self._client.get_partial_messageable(self.place.channel_id)
+        buttons: dict[str, Any] = {"view": view} if view else {}
+        try:
+            message = await channel.send(content, nonce=self._nonce, allowed_mentions=NO_MENTIONS, **buttons)
+        except discord.Forbidden:  # it may still be allowed to edit
+            return None
+        except discord.HTTPException as error:
+            self._survive(error)
+            return None
+        self._nonce = _nonce()
+        return message
 
     async def _append_by_token(self, content: str, view: discord.ui.View | None) -> discord.Message | None:
         if self._followup is None or not self.place.has_token:
@@ -174,16 +203,6 @@ class StoryMessages:
             return None
         self.place.token_ids.append(message.id)
         return message
-
-    async def _append_in_channel(self, content: str, view: discord.ui.View | None) -> discord.Message:
-        if not self.place.in_channel:
-            raise OutOfReachError
-        channel = self._client.get_partial_messageable(self.place.channel_id)
-        buttons: dict[str, Any] = {"view": view} if view else {}
-        try:
-            return await channel.send(content, allowed_mentions=NO_MENTIONS, **buttons)
-        except discord.Forbidden:  # it may still be allowed to edit
-            raise OutOfReachError from None
 
     async def _delete(self, message_id: int) -> None:
         try:
@@ -208,10 +227,16 @@ class StoryMessages:
         if error.code in (UNKNOWN_WEBHOOK, INVALID_TOKEN):
             self.place.token = None
             return False
-        if error.code == FOLLOWUPS_SPENT:
+        if error.code == ARCHIVED:
+            self.place.in_channel = False  # a message more would open the thread again
+        if error.code in (ARCHIVED, FOLLOWUPS_SPENT):
             return False
         raise error
 
 
-def _ids(view: discord.ui.View | None) -> tuple[str, ...]:
-    return tuple(getattr(item, "custom_id", "") for item in view.children) if view else ()
+def _ids(items: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(getattr(item, "custom_id", None) or "" for item in items)
+
+
+def _nonce() -> str:
+    return secrets.token_hex(12)  # Discord takes 25 characters

@@ -70,6 +70,11 @@ def can_write(interaction: discord.Interaction[Any]) -> bool:
     return permissions.view_channel and permissions.send_messages
 
 
+def is_member(interaction: discord.Interaction[Any]) -> bool:
+    """Say whether the bot itself is in the server, or only its commands are."""
+    return interaction.guild_id is not None and interaction.client.get_guild(interaction.guild_id) is not None
+
+
 NEVER = float("-inf")
 
 

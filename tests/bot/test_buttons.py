@@ -3,7 +3,7 @@
 import pytest
 
 from bot.client import Fablewright
-from tests.bot.watching import RunningBot, small_print, stands, stopped, told, words
+from tests.bot.watching import RunningBot, pages, small_print, stands, stopped, told, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Interaction, Message, Person
 from tests.tiny import TEXT
@@ -40,11 +40,11 @@ async def test_a_continuation_that_overflows_goes_on_in_a_new_message(
     form = await fake.press(ada, first, "Settings")
     await fake.until(lambda: form.response)
     await told(fake, await fake.submit(form, max_tokens="200", seed="3"))
-    pressed = await fake.press(ada, first, "Continue")
-    await fake.until(lambda: pressed.followups and "Continue" in pressed.followups[-1].buttons)
+    await fake.press(ada, first, "Continue")
+    await fake.until(lambda: first is not pages(fake, channel)[-1] and "Continue" in pages(fake, channel)[-1].buttons)
     assert not first.buttons
-    await fake.press(ada, pressed.followups[-1], "Undo")
-    await fake.until(lambda: all(message.is_deleted for message in pressed.followups))
+    await fake.press(ada, pages(fake, channel)[-1], "Undo")
+    await fake.until(lambda: pages(fake, channel) == [first])
     assert "Continue" in first.buttons
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.client import Fablewright
-from tests.bot.watching import RunningBot, small_print, stands, stopped, told, words
+from tests.bot.watching import RunningBot, all_stands, small_print, stands, stopped, told, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import SEND_MESSAGES, VIEW_CHANNEL, Channel, Person
 from tests.tiny import TEXT
@@ -66,6 +66,41 @@ async def test_an_answer_that_gets_lost_doubles_nothing(
         message = await stands(fake, asked)
         assert words(message).split() == (await full_text(bot, ada)).split()
         assert len(asked.messages) == 1
+
+
+async def test_a_new_message_whose_answer_gets_lost_is_not_doubled(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__pace=20) as bot:
+        fake.fail("POST /channels/", status=502, after=True, times=5)  # as often as discord.py asks by itself
+        await fake.slash(ada, channel, "write", prompt=TEXT + TEXT[:480], length=200)
+        messages = await all_stands(fake, channel)
+        assert len(messages) == 2
+        shown = "".join(words(message) for message in messages)
+        assert "".join(shown.split()) == "".join((await full_text(bot, ada)).split())
+
+
+async def test_a_thread_that_is_archived_meanwhile_stays_so(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__pace=15) as bot:
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=500, age_s=15 * 60 - 22)
+        await fake.until(lambda: asked.original and "Stop" in asked.original.buttons)
+        channel.is_archived = True
+        assert "Your story is kept" in await told(fake, asked)
+        await stopped(bot)
+        assert len(asked.messages) == 2
+        assert not fake.requests("POST", "/channels/")
+
+
+async def test_where_only_the_commands_are_installed_it_pauses_in_time(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    async with running_bot(bot__pace=10):
+        await fake.gateway.dispatch("GUILD_DELETE", {"id": str(channel.guild.id)}, shard_of=channel.guild.id)
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=500, age_s=15 * 60 - 43)
+        assert "15 minutes at a time" in small_print(await stands(fake, asked))
 
 
 async def test_of_two_bots_that_do_not_know_of_each_other_one_writes_and_the_other_says_so(
@@ -200,7 +235,7 @@ async def test_a_story_that_may_add_no_message_keeps_its_buttons(
         channel.bot_permissions = VIEW_CHANNEL
         await fake.until(lambda: 403 in fake.statuses())
         await stopped(bot)
-        pressed = await fake.press(ada, asked.reply, "Stop")
+        pressed = await fake.press(ada, asked.reply, "Stop")  # its token may add one
         await fake.until(lambda: pressed.followups and "Continue" in pressed.followups[-1].buttons)
         assert not asked.reply.buttons
         shown = words(asked.reply) + words(pressed.followups[-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.client import Fablewright
-from tests.bot.watching import RunningBot, small_print, stands, told, words
+from tests.bot.watching import RunningBot, all_stands, small_print, stands, told, words
 from tests.fakes.discord import FakeDiscord, RefusedError
 from tests.fakes.discord_world import EPHEMERAL, MANAGE_GUILD, VIEW_CHANNEL, Channel, Person
 from tests.tiny import TEXT
@@ -46,16 +46,15 @@ async def test_the_same_seed_gives_the_command_lines_text(
 async def test_a_long_story_goes_over_several_messages(
     fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
 ) -> None:
-    asked = await fake.slash(ada, channel, "write", prompt=LONG, length=300)
-    last = await stands(fake, asked)
+    await fake.slash(ada, channel, "write", prompt=LONG, length=300)
+    messages = await all_stands(fake, channel)
     (story,) = await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id))
     text = (await bot.storyteller.stories.load(story.id)).text
-    assert len(asked.messages) > 2
-    assert [bool(message.buttons) for message in asked.messages] == [False] * (len(asked.messages) - 1) + [True]
-    shown = "".join(words(message) for message in asked.messages)
+    assert len(messages) > 2
+    assert [bool(message.buttons) for message in messages] == [False] * (len(messages) - 1) + [True]
+    shown = "".join(words(message) for message in messages)
     assert "".join(shown.split()) == "".join(text.split())  # Discord trims the spaces at a message's ends
-    assert max(len(message.content) for message in asked.messages) <= 2000
-    assert last is asked.messages[-1]
+    assert max(len(message.content) for message in messages) <= 2000
     assert 400 not in fake.statuses()
 
 
@@ -192,9 +191,8 @@ async def test_a_story_of_somebody_else_can_be_continued_as_ones_own(
 async def test_an_earlier_message_of_a_story_can_be_continued(
     fake: FakeDiscord, bot: Fablewright, ada: Person, eve: Person, channel: Channel
 ) -> None:
-    told_by_ada = await fake.slash(ada, channel, "write", prompt="A *star* \\ and\n-# a dash. " + LONG, length=1)
-    await stands(fake, told_by_ada)
-    first = told_by_ada.messages[0]
+    await fake.slash(ada, channel, "write", prompt="A *star* \\ and\n-# a dash. " + LONG, length=1)
+    first, *_ = await all_stands(fake, channel)
     assert not first.buttons
     await stands(fake, await fake.use_on_message(eve, first, "Continue this"))
     (story,) = await bot.store.stories.of_user(bot.store.opaque.key("user", eve.id))

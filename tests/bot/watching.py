@@ -8,7 +8,7 @@ from bot.client import Fablewright
 from bot.escaping import unescape
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_limits import Fault
-from tests.fakes.discord_world import Interaction, Message
+from tests.fakes.discord_world import Channel, Interaction, Message
 
 RunningBot = Callable[..., contextlib.AbstractAsyncContextManager[Fablewright]]
 
@@ -17,6 +17,18 @@ async def stands(fake: FakeDiscord, asked: Interaction, *, timeout_s: float = 60
     """Wait until a story stands, its buttons under its last message, and return that."""
     await fake.until(lambda: asked.messages and "Continue" in asked.messages[-1].buttons, timeout_s=timeout_s)
     return asked.messages[-1]
+
+
+def pages(fake: FakeDiscord, channel: Channel) -> list[Message]:
+    """Return the messages of the bot that stand in a channel for everybody, oldest first."""
+    mine = [message for message in fake.messages.values() if message.channel is channel and message.author.is_bot]
+    return [message for message in mine if not message.is_deleted and not message.is_ephemeral]
+
+
+async def all_stands(fake: FakeDiscord, channel: Channel) -> list[Message]:
+    """Wait until the only story of a channel stands, and return its messages."""
+    await fake.until(lambda: any("Continue" in page.buttons for page in pages(fake, channel)))
+    return pages(fake, channel)
 
 
 async def stopped(bot: Fablewright) -> None:

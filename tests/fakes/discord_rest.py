@@ -73,6 +73,7 @@ OTHERS_MESSAGE = (403, 50005, "Cannot edit a message authored by another user")
 FOLLOWUPS_SPENT = (400, 40094, "This interaction has hit the maximum number of follow up messages")
 EMPTY_MESSAGE = (400, 50006, "Cannot send an empty message")
 MISSING_PERMISSIONS = (403, 50013, "Missing Permissions")
+ARCHIVED = (400, 50083, "Thread is archived")
 INVALID_WEBHOOK_TOKEN = (401, 50027, "Invalid Webhook Token")
 
 
@@ -82,6 +83,7 @@ class Rest:
     def __init__(self, discord: FakeDiscord) -> None:
         self.discord = discord
         self.requests: list[Request] = []
+        self._by_nonce: dict[str, Message] = {}
 
     def routes(self) -> list[web.RouteDef]:
         webhook, message = "/webhooks/{application}/{token}", "/messages/{message}"
@@ -297,9 +299,16 @@ class Rest:
 
     async def _post_message(self, request: web.Request) -> web.Response:
         channel = self._channel(request)
+        if channel.is_archived:
+            raise ApiError(*ARCHIVED)
         if not channel.bot_permissions & SEND_MESSAGES:
             raise ApiError(*MISSING_PERMISSIONS)
+        nonce = request[BODY].get("nonce") if request[BODY].get("enforce_nonce") else None
+        if nonce is not None and (known := self._by_nonce.get(nonce)):
+            return json_response(known.as_json())
         message = self._new_message(channel, None, request[BODY])
+        if nonce is not None:
+            self._by_nonce[nonce] = message
         await self.discord.announce("MESSAGE_CREATE", message)
         return json_response(message.as_json())
 
@@ -308,6 +317,8 @@ class Rest:
 
     async def _patch_message(self, request: web.Request) -> web.Response:
         message, data = self._channel_message(request), request[BODY]
+        if message.channel.is_archived:
+            raise ApiError(*ARCHIVED)
         if message.author is not self.discord.bot:
             raise ApiError(*OTHERS_MESSAGE)
         _check_message(data, partly=True)

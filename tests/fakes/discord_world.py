@@ -105,6 +105,7 @@ class Channel:
     recipient: Person | None = None
     kind: int = TEXT_CHANNEL  # in a guild
     bot_permissions: int = VIEW_CHANNEL | SEND_MESSAGES
+    is_archived: bool = False  # as a thread can be; only what people do opens it again
 
     @property
     def type(self) -> int:
