@@ -11,11 +11,12 @@ from typing import Any
 import discord
 from discord import app_commands
 
-from core.errors import BusyError, ClosedError, FablewrightError, InputError, StoreError
+from core.errors import BusyError, CheckpointError, ClosedError, FablewrightError, InputError, StoreError
 
 log = logging.getLogger(__name__)
 
 NO_MENTIONS = discord.AllowedMentions.none()
+ACKNOWLEDGED = "acknowledged"  # in an interaction's extras: Discord was told, and its own answer got lost
 AWAITED = "awaited"  # in an interaction's extras: everybody sees that its answer is awaited
 UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED = 10062, 40060
 _ASKED_AGAIN_S = 1.0  # the least that discord.py waits before it asks a second time
@@ -23,7 +24,10 @@ _ASKED_AGAIN_S = 1.0  # the least that discord.py waits before it asks a second 
 _ADVICE: tuple[tuple[type[FablewrightError], str], ...] = (
     (BusyError, " Please try again in a minute."),
     (ClosedError, " I am being restarted; please try again in a minute."),
-    (StoreError, " My memory cannot be reached at the moment; please try again in a minute."),
+)
+_INTERNAL: tuple[tuple[type[FablewrightError], str], ...] = (  # what they say names addresses and files
+    (StoreError, "My memory cannot be reached at the moment; please try again in a minute."),
+    (CheckpointError, "The model that writes here cannot be used. Ask a moderator to choose another one."),
 )
 _WORDS = {"max_tokens": "length"}  # the name people know a setting by
 
@@ -47,6 +51,7 @@ async def acknowledge(
     except discord.HTTPException as error:
         if error.code != ALREADY_ACKNOWLEDGED or time.monotonic() - began < _ASKED_AGAIN_S:
             raise
+        interaction.extras[ACKNOWLEDGED] = True
         return None
 
 
@@ -55,7 +60,7 @@ async def tell(interaction: discord.Interaction[Any], text: str, **rest: Any) ->
     try:
         if interaction.extras.pop(AWAITED, False):
             await interaction.delete_original_response()
-        if interaction.response.is_done():
+        if interaction.response.is_done() or ACKNOWLEDGED in interaction.extras:
             await interaction.followup.send(text, ephemeral=True, allowed_mentions=NO_MENTIONS, **rest)
         else:
             await interaction.response.send_message(text, ephemeral=True, allowed_mentions=NO_MENTIONS, **rest)
@@ -84,6 +89,9 @@ def _note_failure(error: discord.HTTPException) -> None:
 
 def sentence(error: BaseException) -> str:
     """Put an error into words for the person who met it; log it under a reference where it is nobody's input."""
+    for kind, advice in _INTERNAL:
+        if isinstance(error, kind):
+            return f"{advice} If it goes on, tell whoever runs me this: {reference_of(error)}"
     if isinstance(error, FablewrightError):
         text = str(error)
         if isinstance(error, InputError) and error.field in _WORDS:

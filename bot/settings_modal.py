@@ -9,7 +9,7 @@ import discord
 from core.errors import InputError
 from core.requests import RANGES, SEED_RANGE
 
-from .replies import explain, tell
+from .replies import acknowledge, explain, tell
 from .story import Story
 from .storyteller import Storyteller
 
@@ -44,6 +44,7 @@ async def answer(interaction: discord.Interaction[Any], storyteller: Storyteller
     if match is None:
         return
     try:
+        await acknowledge(interaction, ephemeral=True, thinking=True)
         asked = {name: _number(name, text) for name, text in _values(data["components"]) if text.strip()}
         await storyteller.change_settings(interaction, match["story"], asked)
         await tell(interaction, "Saved. The next Continue or Retry of this story uses these settings.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
+from ..replies import acknowledge
 from ..splitting import MESSAGE_CHARS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _CUT = "\n… The whole card stands beside the model."
 
 @app_commands.command(name="about", description="The model that writes here: its data, its limits, its licence.")
 async def about(interaction: "discord.Interaction[Fablewright]") -> None:
-    await interaction.response.defer(ephemeral=True)
+    await acknowledge(interaction, ephemeral=True, thinking=True)
     card = await asyncio.to_thread(interaction.client.model_card, await interaction.client.checkpoint_for(interaction))
     text = shortened(card, MESSAGE_CHARS - len(_HEAD))
     await interaction.followup.send(_HEAD + text, ephemeral=True, suppress_embeds=True)

@@ -11,7 +11,7 @@ import discord
 from discord import app_commands
 
 from ..places import Place
-from ..replies import NO_MENTIONS, RefusedError, explain, tell
+from ..replies import NO_MENTIONS, RefusedError, acknowledge, explain, tell
 
 if TYPE_CHECKING:
     from ..client import Fablewright
@@ -26,7 +26,7 @@ my_data = app_commands.Group(name="my-data", description="All that is kept of yo
 
 @my_data.command(name="export", description="Get all that is kept of you as a file.")
 async def export(interaction: "discord.Interaction[Fablewright]") -> None:
-    await interaction.response.defer(ephemeral=True)
+    await acknowledge(interaction, ephemeral=True, thinking=True)
     client = interaction.client
     kept = await client.store.privacy.export(client.storyteller.user_key(interaction))
     for story in kept["stories"]:  # with a token anybody could write in the bot's name

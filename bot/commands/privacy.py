@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from ..replies import tell
+from ..replies import acknowledge, tell
 from ..rules import ServerRules
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @app_commands.command(name="privacy", description="What is kept of you, and for how long.")
 async def privacy(interaction: "discord.Interaction[Fablewright]") -> None:
+    await acknowledge(interaction, ephemeral=True, thinking=True)
     client = interaction.client
     guild_key = client.storyteller.guild_key(interaction)
     values = await client.store.settings.get("guild", guild_key) if guild_key else {}
@@ -25,7 +26,7 @@ async def privacy(interaction: "discord.Interaction[Fablewright]") -> None:
         "**What is kept of you**\n"
         "- Your Discord id is not stored: a keyed fingerprint of it stands in its place.\n"
         "- Of every story: its text and where its messages stand, so that the buttons go on working; "
-        f"removed {span}, or when its message is deleted while it is written.\n"
+        f"removed {span}, or when its last message is deleted while it is written.\n"
         f"- Of every continuation: time, settings, seed, counts; removed {span}. {where} its prompt and text are "
         f"**{'kept in the log too' if is_logged else 'not kept in the log'}**.\n"
         "- Your own defaults from /settings.\n"

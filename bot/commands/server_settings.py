@@ -12,7 +12,7 @@ from ..rules import ServerRules
 from ..sampling import USER_SETTINGS, listing
 from ..settings import BotSettings
 from .options import Temperature, TopP
-from .settings import checked, choices, reset_names
+from .settings import AwaitedGroup, checked, choices, reset_names
 
 if TYPE_CHECKING:
     from ..client import Fablewright
@@ -22,7 +22,7 @@ _NAMES = [*_RULES, "length", "temperature", "top_p"]
 MOST_MENTIONS = 25
 
 
-class _Moderation(app_commands.Group):
+class _Moderation(AwaitedGroup):
     """Discord shows the commands to moderators only; this holds where a server's overrides say otherwise too."""
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
@@ -30,7 +30,7 @@ class _Moderation(app_commands.Group):
             raise app_commands.NoPrivateMessage
         if not interaction.permissions.manage_guild:
             raise app_commands.MissingPermissions(["manage_guild"])
-        return True
+        return await super().interaction_check(interaction)
 
 
 def server_settings(settings: BotSettings) -> app_commands.Group:

@@ -9,7 +9,7 @@ from discord import app_commands
 from core.errors import InputError
 from core.requests import GenerationRequest, SamplingDefaults, sampling_params
 
-from ..replies import tell
+from ..replies import acknowledge, tell
 from ..sampling import SHOWN_AS, USER_SETTINGS, listing
 from .options import CacheStrength, MinP, Pace, RepetitionPenalty, Temperature, TopK, TopP
 
@@ -20,9 +20,17 @@ _STORED_AS = {shown: name for name, shown in SHOWN_AS.items()}
 _NAMES = [SHOWN_AS.get(name, name) for name in USER_SETTINGS]
 
 
+class AwaitedGroup(app_commands.Group):
+    """Acknowledges its commands before they ask the store, which may take longer than Discord waits."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        await acknowledge(interaction, ephemeral=True, thinking=True)
+        return True
+
+
 def user_settings(longest: int) -> app_commands.Group:
     """Make `/settings show|set|reset`."""
-    group = app_commands.Group(name="settings", description="Your own defaults for every story.")
+    group = AwaitedGroup(name="settings", description="Your own defaults for every story.")
     _add_reading(group)
     _add_setting(group, longest)
     return group

@@ -1,6 +1,8 @@
 """One's own settings, one's own data, and what the bot says of itself."""
 
 import json
+import sqlite3
+from pathlib import Path
 
 from bot.client import Fablewright
 from bot.commands.about import shortened
@@ -24,6 +26,31 @@ async def test_ones_own_defaults_are_set_shown_and_reset(
     await told(fake, await fake.slash(ada, channel, "settings reset", name="length"))
     assert "length" not in await told(fake, await fake.slash(ada, channel, "settings show"))
     await told(fake, await fake.slash(ada, channel, "settings reset"))
+    assert "You have set nothing" in await told(fake, await fake.slash(ada, channel, "settings show"))
+
+
+async def test_settings_are_answered_in_time_while_another_process_writes(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel, tmp_path: Path
+) -> None:
+    form = await fake.press(ada, await stands(fake, await fake.slash(ada, channel, "write", prompt="Once")), "Settings")
+    await fake.until(lambda: form.response)
+    mo = fake.moderator()
+    writer = sqlite3.connect(tmp_path / "data/test.sqlite3", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    asked = [
+        await fake.slash(ada, channel, "settings set", length=7),
+        await fake.slash(mo, channel, "server-settings limits", quota=5),
+        await fake.submit(form, max_tokens="3"),
+    ]
+    await fake.until(lambda: all(one.response for one in asked))
+    writer.close()
+    assert [(await told(fake, one)).partition(" ")[0].rstrip(".") for one in asked] == ["Saved"] * 3
+
+
+async def test_an_answer_is_given_where_that_of_discord_got_lost(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
+) -> None:
+    fake.fail("POST .*/callback", status=502, after=True)
     assert "You have set nothing" in await told(fake, await fake.slash(ada, channel, "settings show"))
 
 
