@@ -1,14 +1,16 @@
 """The buttons under a story. All they need stands in their ids and in the store: they work after a restart."""
 
 import re
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import discord
 
-from .replies import explain
+from .replies import explained
 from .settings_modal import SettingsModal
 from .story import Story
-from .storyteller import Storyteller
+
+if TYPE_CHECKING:
+    from .storyteller import Storyteller
 
 Action = Literal["stop", "continue", "retry", "undo", "settings"]
 
@@ -42,12 +44,10 @@ class StoryButton(
         return cls(match["story"], match["action"])  # type: ignore[arg-type]  # the template allows only these
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        try:
+        async with explained(interaction):
             await self._act(interaction, interaction.client.storyteller)
-        except Exception as error:  # the border to the person who pressed
-            await explain(interaction, error)
 
-    async def _act(self, interaction: discord.Interaction[Any], storyteller: Storyteller) -> None:
+    async def _act(self, interaction: discord.Interaction[Any], storyteller: "Storyteller") -> None:
         match self.action:
             case "stop":
                 await storyteller.stop(interaction, self.story_id)

@@ -9,16 +9,16 @@ from discord import app_commands
 
 from core.checkpoint import CARD
 from core.engines import Engines
-from core.errors import ConfigError
+from core.errors import StoreError
 from core.requests import Limits, SamplingDefaults
 from core.store import Store
 from core.writer import Writer
 
 from . import settings_modal
-from .buttons import StoryButton, story_buttons
+from .buttons import StoryButton
 from .command_sync import sync_if_changed
 from .commands import Decision, all_commands
-from .replies import NO_MENTIONS, explain
+from .replies import NO_MENTIONS, RefusedError, explain
 from .settings import BotSettings
 from .storyteller import Storyteller
 
@@ -45,8 +45,8 @@ class Fablewright(discord.AutoShardedClient):
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
         )
-        self.store, self.settings, self.defaults = store, settings, defaults
-        self._engines = engines
+        self.store, self.engines = store, engines
+        self.settings, self.defaults = settings, defaults
         self.storyteller = Storyteller(
             self,
             writer=writer,
@@ -54,7 +54,6 @@ class Fablewright(discord.AutoShardedClient):
             settings=settings,
             defaults=defaults,
             limits=limits,
-            buttons=story_buttons,
             copied_share=self._copied_share,
         )
         self.tree = _Tree(
@@ -65,7 +64,7 @@ class Fablewright(discord.AutoShardedClient):
         self._recovering: asyncio.Task[None] | None = None
 
     async def setup_hook(self) -> None:
-        """Prepare between logging in and connecting. Raises ConfigError where another bot has this token."""
+        """Prepare between logging in and connecting. Raises RefusedError where another bot has this token."""
         await self._refuse_a_second_one()
         self.add_dynamic_items(StoryButton, Decision)
         for command in all_commands(self.settings):
@@ -77,7 +76,7 @@ class Fablewright(discord.AutoShardedClient):
         """Both would answer every command, and each would take the other's running stories for lost ones."""
         other = await self.store.log.claim(f"discord_bot_{self.application_id}")
         if other is not None:
-            raise ConfigError(
+            raise RefusedError(
                 f"a bot with this DISCORD_TOKEN runs already, as process {other.pid} on {other.host}: stop that one, "
                 "or make an application with a token of its own for this one; if its machine was lost, wait a minute"
             )
@@ -90,6 +89,13 @@ class Fablewright(discord.AutoShardedClient):
         if interaction.type is discord.InteractionType.modal_submit:
             await settings_modal.answer(interaction, self.storyteller)
 
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        """Forget the rules of a server that the bot has left; an outage is another event."""
+        try:
+            await self.store.settings.reset("guild", self.store.opaque.key("guild", guild.id))
+        except StoreError as error:
+            log.error("the rules of a server that was left are kept error=%s", error)
+
     async def close(self) -> None:
         """Interrupt what is being written, show so, and leave."""
         if self._recovering is not None:
@@ -100,22 +106,20 @@ class Fablewright(discord.AutoShardedClient):
 
     def checkpoint_names(self) -> list[str]:
         """Return the models to choose from."""
-        return sorted(self._engines.names())
+        return sorted(self.engines.names())
 
     async def checkpoint_for(self, interaction: discord.Interaction[Any]) -> str:
         """Return the name of the model that writes where the interaction came from."""
-        guild_key = self.storyteller.guild_key(interaction)
-        values = await self.store.settings.get("guild", guild_key) if guild_key else {}
-        return values.get("checkpoint") or self._engines.default_name
+        return (await self.storyteller.server_rules(interaction)).checkpoint or self.engines.default_name
 
     def model_card(self, name: str) -> str:
         """Return the text of a model's card. Reads a file: call it in a thread."""
-        card = self._engines.path(name) / CARD
+        card = self.engines.path(name) / CARD
         return card.read_text(encoding="utf-8") if card.exists() else f"The model {name} has no card."
 
     async def _copied_share(self, name: str | None, text: str) -> float | None:
         """Return how much of a text stands in the books its model learnt from; None where that is not known."""
-        novelty = (await self._engines.get(name)).checkpoint.novelty
+        novelty = (await self.engines.get(name)).checkpoint.novelty
         return None if novelty is None else (await asyncio.to_thread(novelty.copied, text)).share
 
 

@@ -15,6 +15,7 @@ import aiohttp
 import discord
 
 from . import notes
+from .buttons import story_buttons
 from .places import StoryMessages
 from .splitting import pages, with_note
 from .story import Story
@@ -45,13 +46,12 @@ class LiveReply:
         messages: StoryMessages,
         *,
         interval_s: float,
-        buttons: Callable[[Story], discord.ui.View],
         update: Callable[[Story, Stream], Awaitable[object]],
     ) -> None:
-        """`update` brings the story up to the stream and keeps it; `buttons` makes those that fit how it stands."""
+        """`update` brings the story up to the stream and keeps it."""
         self._story, self._stream, self._messages = story, stream, messages
         self._interval_s = interval_s
-        self._buttons, self._update = buttons, update
+        self._update = update
 
     async def run(self) -> None:
         """Show the story until it is over and all of it is shown.
@@ -71,7 +71,7 @@ class LiveReply:
             is_over = self._stream.is_over
             await self._update(self._story, self._stream)
             try:
-                await self._messages.show(contents(self._story, self._note()), self._buttons(self._story))
+                await self._messages.show(contents(self._story, self._note()), story_buttons(self._story))
             except UNANSWERED as error:
                 if not _may_pass(error) or time.monotonic() - began > GIVE_UP_S:
                     raise

@@ -3,9 +3,11 @@
 The bot's one translation of errors; anything unexpected gets a reference that stands in the log beside the trace.
 """
 
+import contextlib
 import logging
 import secrets
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import discord
@@ -27,7 +29,7 @@ _ADVICE: tuple[tuple[type[FablewrightError], str], ...] = (
 )
 _INTERNAL: tuple[tuple[type[FablewrightError], str], ...] = (  # what they say names addresses and files
     (StoreError, "My memory cannot be reached at the moment; please try again in a minute."),
-    (CheckpointError, "The model that writes here cannot be used. Ask a moderator to choose another one."),
+    (CheckpointError, "The model chosen here is gone. A moderator must choose one again: /server-settings checkpoint."),
 )
 _WORDS = {"max_tokens": "length"}  # the name people know a setting by
 
@@ -78,6 +80,15 @@ async def explain(interaction: discord.Interaction[Any], error: BaseException) -
     await tell(interaction, sentence(error))
 
 
+@contextlib.asynccontextmanager
+async def explained(interaction: discord.Interaction[Any]) -> AsyncIterator[None]:
+    """Explain whatever goes wrong within: the border to the person who asked."""
+    try:
+        yield
+    except Exception as error:
+        await explain(interaction, error)
+
+
 def _note_failure(error: discord.HTTPException) -> None:
     if error.code == UNKNOWN_INTERACTION:
         log.warning("an interaction was answered too late")
@@ -89,6 +100,8 @@ def _note_failure(error: discord.HTTPException) -> None:
 
 def sentence(error: BaseException) -> str:
     """Put an error into words for the person who met it; log it under a reference where it is nobody's input."""
+    if isinstance(error, InputError) and error.field == "checkpoint":  # nobody chooses it by a story's settings
+        error = CheckpointError(str(error))
     for kind, advice in _INTERNAL:
         if isinstance(error, kind):
             return f"{advice} If it goes on, tell whoever runs me this: {reference_of(error)}"

@@ -12,13 +12,15 @@ import discord
 from .replies import RefusedError
 from .settings import BotSettings
 
+EVERYONE = 0  # the role @everyone: its own id is the server's, which is not stored
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRules:
     """What holds in one server. Outside of servers the installation's limits hold and nothing is logged."""
 
     channels: tuple[int, ...] = ()  # empty: every channel
-    roles: tuple[int, ...] = ()  # empty: everybody
+    roles: tuple[int, ...] = ()  # empty: everybody; EVERYONE stands for @everyone
     longest: int
     cooldown_s: float
     daily_quota: int  # stories and continuations a user a day (UTC); 0 = no limit
@@ -56,10 +58,14 @@ class ServerRules:
         member = interaction.user
         if not self.roles or not isinstance(member, discord.Member):
             return
-        held = {*member._roles, member.guild.id}  # `roles` knows none until the server itself has come from Discord
+        held = {*member._roles, EVERYONE}  # `roles` knows none until the server itself has come from Discord
         if not held & {*self.roles}:
-            roles = ", ".join(f"<@&{id_}>" for id_ in self.roles[:10])
+            roles = ", ".join(map(role_mention, self.roles[:10]))
             raise RefusedError(f"In this server only {roles} may write stories. Ask a moderator for the role.")
+
+
+def role_mention(id_: int) -> str:
+    return "@everyone" if id_ == EVERYONE else f"<@&{id_}>"
 
 
 def can_write(interaction: discord.Interaction[Any]) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from core.errors import InputError
 from core.requests import GenerationRequest, Limits, SamplingDefaults, sampling_params
 
 from .replies import RefusedError
@@ -18,6 +19,7 @@ USER_SETTINGS = (
     "cache_strength",
     "pace",
 )
+TOO_LONG = "This story is as long as one can be here. To go on, begin another one: copy its last part into /write."
 SHOWN_AS = {"max_tokens": "length"}
 
 
@@ -41,10 +43,16 @@ def generation_request(
         values["max_tokens"] = rules.longest
     pace = values.pop("pace", pace)
     request = GenerationRequest(prompt=prompt, sampling=sampling_params(defaults, **values), pace=pace)
-    limits.check(request)
+    try:
+        limits.check(request)
+    except InputError as error:
+        if error.field == "prompt":
+            raise RefusedError(TOO_LONG) from error
+        raise
     return request
 
 
 def listing(values: Mapping[str, Any]) -> str:
-    """Return settings as lines to read."""
-    return "\n".join(f"- {SHOWN_AS.get(name, name)}: {value:g}" for name, value in values.items())
+    """Return those of a scope's values that shape a generation, as lines to read."""
+    shown = {SHOWN_AS.get(name, name): value for name, value in values.items() if name in USER_SETTINGS}
+    return "\n".join(f"- {name}: {value:g}" for name, value in shown.items())

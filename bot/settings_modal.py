@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import discord
 
 from core.errors import InputError
 from core.requests import RANGES, SEED_RANGE
 
-from .replies import acknowledge, explain, tell
+from .replies import acknowledge, explained, tell
 from .story import Story
-from .storyteller import Storyteller
+
+if TYPE_CHECKING:
+    from .storyteller import Storyteller
 
 _ID = re.compile(r"story:(?P<story>[0-9a-f]{32}):form")
 _FIELDS = {
@@ -37,19 +39,17 @@ class SettingsModal(discord.ui.Modal, title="Settings of this story"):
         self.stop()  # discord.py shall not wait for it: `answer` takes it, now or after a restart
 
 
-async def answer(interaction: discord.Interaction[Any], storyteller: Storyteller) -> None:
+async def answer(interaction: discord.Interaction[Any], storyteller: "Storyteller") -> None:
     """Take a filled-in form."""
     data: Any = interaction.data
     match = _ID.fullmatch(data["custom_id"])
     if match is None:
         return
-    try:
+    async with explained(interaction):
         await acknowledge(interaction, ephemeral=True, thinking=True)
         asked = {name: _number(name, text) for name, text in _values(data["components"]) if text.strip()}
         await storyteller.change_settings(interaction, match["story"], asked)
         await tell(interaction, "Saved. The next Continue or Retry of this story uses these settings.")
-    except Exception as error:  # the border to the person who asked
-        await explain(interaction, error)
 
 
 def _values(components: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

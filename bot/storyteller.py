@@ -20,6 +20,7 @@ from core.store import Store
 from core.writer import Writer
 
 from . import notes
+from .buttons import story_buttons
 from .live_reply import UNANSWERED, LiveReply, contents
 from .places import DeletedError, OutOfReachError, Place, StoryMessages
 from .replies import AWAITED, RefusedError, acknowledge, sentence, tell
@@ -67,13 +68,12 @@ class Storyteller:
         settings: BotSettings,
         defaults: SamplingDefaults,
         limits: Limits,
-        buttons: Callable[[Story], discord.ui.View],
         copied_share: CopiedShare,
     ) -> None:
         self.stories = Stories(store)
         self._client, self._writer, self._store = client, writer, store
         self._settings, self._defaults, self._limits = settings, defaults, limits
-        self._buttons, self._copied_share = buttons, copied_share
+        self._copied_share = copied_share
         self._usage = Usage(self._count_today)
         self._running: dict[str, _Telling] = {}
         self._beginning: dict[asyncio.Task[Any], str] = {}  # what people asked for and have no answer to yet, and who
@@ -217,10 +217,14 @@ class Storyteller:
         """Return the opaque key of the server, or None outside of servers."""
         return self._store.opaque.key("guild", interaction.guild_id) if interaction.guild_id else None
 
-    async def _rules(self, interaction: Interaction, *, is_private: bool) -> ServerRules:
+    async def server_rules(self, interaction: Interaction) -> ServerRules:
+        """Return what holds where somebody asks."""
         guild_key = self.guild_key(interaction)
         values = await self._store.settings.get("guild", guild_key) if guild_key else {}
-        rules = ServerRules.read(values, self._settings)
+        return ServerRules.read(values, self._settings)
+
+    async def _rules(self, interaction: Interaction, *, is_private: bool) -> ServerRules:
+        rules = await self.server_rules(interaction)
         rules.check_place(interaction, is_private=is_private)
         rules.check_person(interaction)
         return rules
@@ -329,6 +333,8 @@ class Storyteller:
     async def _prepare(self, interaction: Interaction, story: Story, *, seed: Any, again: bool = False) -> _Telling:
         """Begin to write a story's next step. Raises what the server's rules or the writer refuse it for."""
         rules = await self._rules(interaction, is_private=story.place.is_private)
+        if story.is_kept and "max_tokens" in story.asked:  # a moderator may have lowered what was possible then
+            story.asked["max_tokens"] = min(story.asked["max_tokens"], rules.longest)
         self._refuse_closing()
         self._refuse_running(story.id)
         telling = self._running[story.id] = _Telling(story)
@@ -366,7 +372,6 @@ class Storyteller:
             stream,
             messages,
             interval_s=self._settings.edit_interval_s,
-            buttons=self._buttons,
             update=self._update,
         )
         is_deleted = False
@@ -412,7 +417,7 @@ class Storyteller:
         standing = contents(story, notes.standing(story))
         messages = StoryMessages(self._client, story.place, shown or standing, followup)
         try:
-            await messages.show(standing, self._buttons(story))
+            await messages.show(standing, story_buttons(story))
         except DeletedError:
             await self._delete(story)
         except OutOfReachError:

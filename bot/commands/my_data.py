@@ -11,7 +11,7 @@ import discord
 from discord import app_commands
 
 from ..places import Place
-from ..replies import NO_MENTIONS, RefusedError, acknowledge, explain, tell
+from ..replies import NO_MENTIONS, RefusedError, acknowledge, explained, tell
 
 if TYPE_CHECKING:
     from ..client import Fablewright
@@ -74,8 +74,8 @@ class Decision(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], templ
 
     async def callback(self, interaction: "discord.Interaction[Fablewright]") -> None:  # type: ignore[override]
         client = interaction.client
-        try:
-            await interaction.response.defer()
+        async with explained(interaction):
+            await acknowledge(interaction)
             text = "Nothing was deleted."
             if self.what == "delete":
                 user_key = client.storyteller.user_key(interaction)
@@ -83,5 +83,3 @@ class Decision(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], templ
                 rows = await client.store.privacy.delete(user_key)
                 text = f"Everything that was kept of you is deleted ({rows} rows)."
             await interaction.edit_original_response(content=text, view=None, allowed_mentions=NO_MENTIONS)
-        except Exception as error:  # the border to the person who pressed
-            await explain(interaction, error)

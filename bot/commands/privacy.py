@@ -6,7 +6,6 @@ import discord
 from discord import app_commands
 
 from ..replies import acknowledge, tell
-from ..rules import ServerRules
 
 if TYPE_CHECKING:
     from ..client import Fablewright
@@ -16,12 +15,11 @@ if TYPE_CHECKING:
 async def privacy(interaction: "discord.Interaction[Fablewright]") -> None:
     await acknowledge(interaction, ephemeral=True, thinking=True)
     client = interaction.client
-    guild_key = client.storyteller.guild_key(interaction)
-    values = await client.store.settings.get("guild", guild_key) if guild_key else {}
-    is_logged = ServerRules.read(values, client.settings).logs_prompts and client.store.log_settings.keep_text
+    rules = await client.storyteller.server_rules(interaction)
+    is_logged = rules.logs_prompts and client.store.log_settings.keep_text
     days = client.store.log_settings.retention_days
     span = f"after {days} days" if days else "only when you delete it"
-    where = "In this server" if guild_key else "Here"
+    where = "In this server" if interaction.guild_id else "Here"
     text = (
         "**What is kept of you**\n"
         "- Your Discord id is not stored: a keyed fingerprint of it stands in its place.\n"

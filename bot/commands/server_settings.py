@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord import app_commands
 
-from core.errors import InputError
+from core.errors import CheckpointError, InputError
 
-from ..replies import tell
-from ..rules import ServerRules
-from ..sampling import USER_SETTINGS, listing
+from ..replies import RefusedError, reference_of, tell
+from ..rules import EVERYONE, ServerRules, role_mention
+from ..sampling import listing
 from ..settings import BotSettings
 from .options import Temperature, TopP
 from .settings import AwaitedGroup, checked, choices, reset_names
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 _RULES = ["channels", "roles", "longest", "cooldown_s", "daily_quota", "logs_prompts", "checkpoint"]
 _NAMES = [*_RULES, "length", "temperature", "top_p"]
+_WITHOUT = {  # what holds with nothing on a list: told who would take something off it, and who did
+    "channels": (
+        "No channel is chosen, so stories are written in every one. Open those you want with allowed: True, and all "
+        "others are closed.",
+        "With no channel chosen, stories are now written in every one. ",
+    ),
+    "roles": (
+        "No role is chosen, so everybody may write. Choose those who shall with allowed: True, and nobody else may.",
+        "With no role chosen, everybody may write now. ",
+    ),
+}
 MOST_MENTIONS = 25
 
 
@@ -54,8 +65,7 @@ def _add_reading(group: app_commands.Group, settings: BotSettings) -> None:
     @group.command(name="show", description="Show what holds in this server.")
     async def show(interaction: "discord.Interaction[Fablewright]") -> None:
         values = await interaction.client.store.settings.get("guild", _owner(interaction))
-        defaults = {name: value for name, value in values.items() if name in USER_SETTINGS}
-        await tell(interaction, _describe(ServerRules.read(values, settings), defaults))
+        await tell(interaction, _describe(values, settings))
 
     @group.command(name="reset", description="Take back one setting of this server, or all.")
     @app_commands.describe(name="Which one; leave it out to take back all")
@@ -79,7 +89,7 @@ def _add_defaults(group: app_commands.Group, longest: int) -> None:
         top_p: TopP | None = None,
     ) -> None:
         given = {"max_tokens": length, "temperature": temperature, "top_p": top_p}
-        await _set(interaction, **checked(given, interaction.client.defaults))
+        await _set(interaction, checked(given, interaction.client.defaults))
 
     @group.command(name="checkpoint", description="Which model writes here.")
     @app_commands.describe(name="A model of this installation")
@@ -87,7 +97,12 @@ def _add_defaults(group: app_commands.Group, longest: int) -> None:
         known = interaction.client.checkpoint_names()
         if name not in known:
             raise InputError(f"there is no model “{name[:60]}”. Choose one of {', '.join(known)}", "name")
-        await _set(interaction, checkpoint=name)
+        try:
+            await interaction.client.engines.get(name)
+        except CheckpointError as error:
+            damaged = f"the model “{name}” is damaged. Choose another one, or tell whoever runs me this: "
+            raise RefusedError(damaged + reference_of(error)) from error
+        await _set(interaction, {"checkpoint": name})
 
     @checkpoint.autocomplete("name")
     async def names(interaction: "discord.Interaction[Fablewright]", typed: str) -> list[app_commands.Choice[str]]:
@@ -111,12 +126,12 @@ def _add_limits(group: app_commands.Group, longest_possible: int) -> None:
         values = {name: value for name, value in given.items() if value is not None}
         if not values:
             raise InputError("choose at least one limit: Discord lists them above what you type")
-        await _set(interaction, **values)
+        await _set(interaction, values)
 
     @group.command(name="logging", description="Whether prompts and stories of this server are kept in the log.")
     @app_commands.describe(keep="Off unless you turn it on; settings and counts are kept either way")
     async def logging(interaction: "discord.Interaction[Fablewright]", keep: bool) -> None:
-        await _set(interaction, logs_prompts=keep)
+        await _set(interaction, {"logs_prompts": keep})
 
 
 def _add_places(group: app_commands.Group) -> None:
@@ -132,22 +147,24 @@ def _add_places(group: app_commands.Group) -> None:
     @group.command(name="role", description="Let a role write stories, or no longer; with none chosen, everybody may.")
     @app_commands.describe(role="The role", allowed="Whether its members may write")
     async def role(interaction: "discord.Interaction[Fablewright]", role: discord.Role, allowed: bool) -> None:
-        await _list(interaction, "roles", role.id, allowed=allowed)
+        await _list(interaction, "roles", EVERYONE if role.is_default() else role.id, allowed=allowed)
 
 
 async def _list(interaction: "discord.Interaction[Fablewright]", name: str, id_: int, *, allowed: bool) -> None:
     """Put an id on a list or take it off."""
     values = await interaction.client.store.settings.get("guild", _owner(interaction))
-    ids = {*values.get(name, ()), id_} if allowed else {*values.get(name, ())} - {id_}
-    await _set(interaction, **{name: sorted(ids) or None})
+    chosen, (refusal, note) = set(values.get(name, ())), _WITHOUT[name]
+    if not chosen and not allowed:
+        raise RefusedError(refusal)
+    ids = chosen | {id_} if allowed else chosen - {id_}
+    await _set(interaction, {name: sorted(ids) or None}, "" if ids else note)
 
 
-async def _set(interaction: "discord.Interaction[Fablewright]", **values: Any) -> None:
+async def _set(interaction: "discord.Interaction[Fablewright]", values: dict[str, Any], note: str = "") -> None:
     client = interaction.client
     await client.store.settings.set("guild", _owner(interaction), **values)
     values = await client.store.settings.get("guild", _owner(interaction))
-    defaults = {name: value for name, value in values.items() if name in USER_SETTINGS}
-    await tell(interaction, "Saved. " + _describe(ServerRules.read(values, client.settings), defaults))
+    await tell(interaction, f"Saved. {note}{_describe(values, client.settings)}")
 
 
 def _owner(interaction: "discord.Interaction[Fablewright]") -> str:
@@ -156,18 +173,19 @@ def _owner(interaction: "discord.Interaction[Fablewright]") -> str:
     return guild_key
 
 
-def _describe(rules: ServerRules, defaults: dict[str, Any]) -> str:
+def _describe(values: dict[str, Any], settings: BotSettings) -> str:
+    rules, defaults = ServerRules.read(values, settings), listing(values)
     lines = [
         "In this server:",
         f"- channels: {_some([f'<#{id_}>' for id_ in rules.channels]) or 'all'}",
-        f"- who may write: {_some([f'<@&{id_}>' for id_ in rules.roles]) or 'everybody'}",
+        f"- who may write: {_some([role_mention(id_) for id_ in rules.roles]) or 'everybody'}",
         f"- longest continuation: {rules.longest} tokens",
         f"- cooldown: {rules.cooldown_s:g} s" if rules.cooldown_s else "- cooldown: none",
         f"- daily quota: {rules.daily_quota or 'no limit'}",
         f"- prompts and stories in the log: {'kept' if rules.logs_prompts else 'not kept'}",
         f"- model: {rules.checkpoint or 'the default'}",
     ]
-    return "\n".join(lines) + (f"\n{listing(defaults)}" if defaults else "")
+    return "\n".join(lines) + (f"\n{defaults}" if defaults else "")
 
 
 def _some(mentions: list[str]) -> str:

@@ -41,9 +41,8 @@ def _add_reading(group: app_commands.Group) -> None:
     async def show(interaction: "discord.Interaction[Fablewright]") -> None:
         client = interaction.client
         values = await client.store.settings.get("user", client.storyteller.user_key(interaction))
-        values = {name: value for name, value in values.items() if name in USER_SETTINGS}
-        if values:
-            await tell(interaction, f"Your own defaults:\n{listing(values)}\nEverything else is as the server has it.")
+        if lines := listing(values):
+            await tell(interaction, f"Your own defaults:\n{lines}\nEverything else is as the server has it.")
         else:
             await tell(interaction, "You have set nothing: the server's defaults hold. Set yours with /settings set.")
 

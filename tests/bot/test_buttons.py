@@ -163,6 +163,15 @@ async def test_the_buttons_of_a_story_that_was_deleted_say_so(
         assert answer == "This story is no longer kept. Start a new one with /write."
 
 
+async def test_a_story_as_long_as_one_can_be_says_how_to_go_on(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(limits__max_prompt_bytes=20):
+        message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once upon a time", length=9))
+        answer = await told(fake, await fake.press(ada, message, "Continue"))
+        assert answer.startswith("This story is as long as one can be here. To go on,")
+
+
 async def test_buttons_work_after_a_restart(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
 ) -> None:

@@ -5,7 +5,7 @@ import discord
 import pytest
 
 from bot.replies import RefusedError
-from bot.rules import ServerRules, Usage
+from bot.rules import EVERYONE, ServerRules, Usage
 from bot.settings import BotSettings
 
 
@@ -27,7 +27,7 @@ def test_roles_are_known_before_the_server_has_come_from_discord() -> None:
     guild = discord.Guild._create_unavailable(state=Mock(), guild_id=5, data=None)
     member = discord.Member(data=raw, guild=guild, state=Mock())  # type: ignore[arg-type]
     rules(roles=(42,)).check_person(Mock(user=member))
-    rules(roles=(5,)).check_person(Mock(user=member))  # @everyone
+    rules(roles=(EVERYONE,)).check_person(Mock(user=member))
     with pytest.raises(RefusedError, match="only <@&43> may write stories"):
         rules(roles=(43,)).check_person(Mock(user=member))
 

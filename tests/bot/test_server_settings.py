@@ -1,6 +1,7 @@
 """What moderators decide holds for everybody in their server."""
 
 import asyncio
+import shutil
 
 import pytest
 
@@ -38,9 +39,12 @@ async def test_a_closed_channel_sends_people_to_an_open_one(
 async def test_a_category_is_no_channel_to_write_in(
     fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
 ) -> None:
+    assert channel.guild is not None
     category = fake.channel(channel.guild, "stories", kind=CATEGORY)
     answer = await told(fake, await fake.slash(mo, channel, "server-settings channel", channel=category, allowed=True))
     assert answer == "A category is no channel: choose its channels one by one."
+    guild_key = bot.store.opaque.key("guild", channel.guild.id)
+    await bot.store.settings.set("guild", guild_key, channels=[category.id])
     taken_off = await fake.slash(mo, channel, "server-settings channel", channel=category, allowed=False)
     assert (await told(fake, taken_off)).startswith("Saved.")
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
@@ -151,6 +155,61 @@ async def test_everybody_can_be_let_write_as_a_role(
     everyone = channel.guild.id  # as Discord has it
     await told(fake, await fake.slash(mo, channel, "server-settings role", role=everyone, allowed=True))
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
+    guild_key = bot.store.opaque.key("guild", everyone)
+    assert str(everyone) not in str(await bot.store.settings.get("guild", guild_key))
+    assert "who may write: @everyone" in await told(fake, await fake.slash(mo, channel, "server-settings show"))
+
+
+async def test_what_an_empty_list_means_is_told(
+    fake: FakeDiscord, bot: Fablewright, mo: Person, channel: Channel
+) -> None:
+    async def set_(allowed: bool) -> str:
+        return await told(
+            fake, await fake.slash(mo, channel, "server-settings channel", channel=channel, allowed=allowed)
+        )
+
+    assert (await set_(False)).startswith("No channel is chosen, so stories are written in every one.")
+    await set_(True)
+    assert (await set_(False)).startswith("Saved. With no channel chosen, stories are now written in every one.")
+
+
+async def test_the_rules_of_a_server_go_when_the_bot_is_removed(
+    fake: FakeDiscord, bot: Fablewright, mo: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    await told(fake, await fake.slash(mo, channel, "server-settings limits", quota=3))
+    await fake.gateway.dispatch("GUILD_DELETE", {"id": str(channel.guild.id)}, shard_of=channel.guild.id)
+    guild_key = bot.store.opaque.key("guild", channel.guild.id)
+    async with asyncio.timeout(30):
+        while await bot.store.settings.get("guild", guild_key):  # noqa: ASYNC110 — there is no event to wait for
+            await asyncio.sleep(0.05)
+
+
+async def test_a_limit_that_was_lowered_bounds_the_stories_of_before(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    message = await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=9))
+    await told(fake, await fake.slash(mo, channel, "server-settings limits", longest=4))
+    await fake.press(ada, message, "Continue")
+    await fake.until(lambda: " · 4 tokens" in small_print(message))
+
+
+async def test_a_chosen_model_that_is_gone_or_damaged_is_told(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, mo: Person, channel: Channel
+) -> None:
+    assert channel.guild is not None
+    guild_key = bot.store.opaque.key("guild", channel.guild.id)
+    await bot.store.settings.set("guild", guild_key, checkpoint="gone")
+    answer = await told(fake, await fake.slash(ada, channel, "write", prompt="Once"))
+    assert answer.startswith("The model chosen here is gone. A moderator must choose one again")
+    damaged = bot.engines.path("tiny").parent / "damaged"
+    damaged.mkdir()
+    try:
+        (damaged / "config.json").write_text("{")
+        answer = await told(fake, await fake.slash(mo, channel, "server-settings checkpoint", name="damaged"))
+    finally:
+        shutil.rmtree(damaged)
+    assert answer.startswith("The model “damaged” is damaged. Choose another one")
 
 
 async def test_long_lists_of_channels_and_roles_fit_in_one_message(
