@@ -27,7 +27,7 @@ def standing(story: Story) -> str:
         return "press Continue to have it written on"
     speed, copied = story.facts.get("tokens_per_s"), story.facts.get("copied")
     facts = [f"seed {story.seed}", f"{story.tokens} token{'' if story.tokens == 1 else 's'}"]
-    facts += [f"{speed:.3g} tokens/s"] if speed else []
+    facts += [f"{speed:,.{0 if speed >= 100 else 1}f} tokens/s"] if speed else []
     facts += [f"{copied:.0%} copied from the books"] if copied is not None else []
     facts += [_ENDINGS[story.reason]] if story.reason in _ENDINGS else []
     return " · ".join(facts)

@@ -35,9 +35,9 @@ class Stream:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Return how fast it was written, once there is enough to tell."""
+        """Return how fast it was written, once there is enough to tell: not with the first token."""
         seconds = self._last_text_at - self._started_at
-        return self.tokens / seconds if self.tokens and seconds > 0 else None
+        return self.tokens / seconds if self.tokens > 1 and seconds > 0 else None
 
     async def begun(self) -> None:
         """Wait for the first event. Raises what the generation raised before it."""

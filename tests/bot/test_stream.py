@@ -22,6 +22,7 @@ async def test_a_failure_in_mid_stream_is_told_in_the_log(caplog: pytest.LogCapt
         stream.news.clear()
         await stream.news.wait()
     assert (stream.reason, stream.text) == ("error", "Once")
+    assert stream.tokens_per_s is None  # of one token nobody can tell
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == "a stream failed seed=7"
     assert record.exc_info is not None
