@@ -24,6 +24,8 @@ from core.writer import Writer
 from .client import Fablewright
 from .settings import TOKEN, Addresses, BotSettings
 
+AUTHENTICATION_FAILED = 4004  # why Discord ends a connection whose token was reset
+
 log = logging.getLogger(__name__)
 
 GUIDANCE = f"""\
@@ -44,6 +46,9 @@ def main() -> int:
     if not token:
         print(GUIDANCE, file=sys.stderr)
         return 2
+    if not token.isascii() or any(character.isspace() for character in token):
+        print(f"{TOKEN} must be one word of plain characters: copy the token again", file=sys.stderr)
+        return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         Addresses.read().apply()
@@ -51,6 +56,13 @@ def main() -> int:
     except discord.LoginFailure:
         print(REFUSED, file=sys.stderr)
         return 2
+    except discord.ConnectionClosed as error:
+        has_lost_token = error.code == AUTHENTICATION_FAILED
+        print(REFUSED if has_lost_token else f"Discord ended the connection: {error}", file=sys.stderr)
+        return 2 if has_lost_token else 1
+    except discord.HTTPException as error:
+        print(f"Discord answered {error}; nothing was changed, try again later", file=sys.stderr)
+        return 1
     except aiohttp.ClientConnectionError as error:
         print(f"cannot reach Discord: {error}; nothing was changed, try again when it answers", file=sys.stderr)
         return 1
@@ -77,7 +89,7 @@ async def run(token: str) -> None:
             running.cancel()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
     async with opened(Config()) as client:
         await client.start(token)

@@ -46,11 +46,14 @@ class Addresses:
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read both addresses. Raises ConfigError where only one is set: the token would go to the real gateway."""
+        """Read both addresses. Raises ConfigError for what is none, and where only one is set: the token would leak."""
         api_url, gateway_url = environ.get(API_URL) or None, environ.get(GATEWAY_URL) or None
         if (api_url is None) != (gateway_url is None):
             missing = GATEWAY_URL if gateway_url is None else API_URL
             raise ConfigError(f"{API_URL} and {GATEWAY_URL} must be set together, {missing} is not set")
+        for name, url, schemes in ((API_URL, api_url, ("http", "https")), (GATEWAY_URL, gateway_url, ("ws", "wss"))):
+            if url is not None and not _is_address(url, schemes):
+                raise ConfigError(f"{name} must look like {schemes[1]}://host/…, got {url}")
         return cls(api_url, gateway_url)
 
     def apply(self) -> None:
@@ -58,3 +61,11 @@ class Addresses:
         if self.api_url is not None and self.gateway_url is not None:
             Route.BASE = self.api_url.rstrip("/")
             DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(self.gateway_url)
+
+
+def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parsed = yarl.URL(url)
+    except ValueError:
+        return False
+    return parsed.scheme in schemes and bool(parsed.host)
