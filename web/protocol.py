@@ -86,8 +86,14 @@ class Resume(Message):
     received: int = Field(ge=0, description="characters (Unicode code points) of completion already received")
 
 
-ClientMessage = Annotated[Start | Stop | Resume, Field(discriminator="type")]
-client_messages: TypeAdapter[Start | Stop | Resume] = TypeAdapter(ClientMessage)
+class Ping(Message):
+    """Ask for a `pong`: a browser's scripts cannot see WebSocket's own pings, nor that a connection is dead."""
+
+    type: Literal["ping"] = "ping"
+
+
+ClientMessage = Annotated[Start | Stop | Resume | Ping, Field(discriminator="type")]
+client_messages: TypeAdapter[Start | Stop | Resume | Ping] = TypeAdapter(ClientMessage)
 
 
 # ---- from the server
@@ -163,7 +169,13 @@ class Error(Message):
     field: str | None = Field(default=None, description="the field at fault, where there is one")
 
 
-ServerMessage = Accepted | Queued | Text | Done | Error
+class Pong(Message):
+    """The answer to a `ping`."""
+
+    type: Literal["pong"] = "pong"
+
+
+ServerMessage = Accepted | Queued | Text | Done | Error | Pong
 
 
 def encode(message: ServerMessage) -> str:

@@ -55,7 +55,7 @@ class Socket:
         # Compression would cost each socket some 300 KB of zlib state to save little on frames this short.
         self._ws = WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=settings.max_message_bytes, compress=False)
         self._listening: dict[str, _Listening] = {}
-        self._replies: deque[protocol.Error] = deque()
+        self._replies: deque[protocol.Error | protocol.Pong] = deque()
         self._idle_since = 0.0
         self._news = asyncio.Event()
         self._was_read = asyncio.Event()
@@ -126,6 +126,9 @@ class Socket:
             self._refuse(explain(error, is_tagged=True), _id_within(frame.data))
             self._spend()
             return
+        if isinstance(message, protocol.Ping):
+            self._reply(protocol.Pong())
+            return
         try:
             match message:
                 case protocol.Start():
@@ -193,8 +196,9 @@ class Socket:
         """Say that a message was refused; an id would end its stream, so that of one that goes on is left out."""
         self._reply(_as_message(error, None if id in self._listening else id))
 
-    def _reply(self, message: protocol.Error) -> None:
-        self._count_error(message.code)
+    def _reply(self, message: protocol.Error | protocol.Pong) -> None:
+        if isinstance(message, protocol.Error):
+            self._count_error(message.code)
         self._replies.append(message)
         self._news.set()
 

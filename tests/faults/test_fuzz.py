@@ -170,7 +170,7 @@ def _fitting(model: type[protocol.Message]) -> st.SearchStrategy[dict[str, Any]]
     )
 
 
-_MESSAGES = st.one_of(*map(_fitting, (protocol.Start, protocol.Stop, protocol.Resume)))
+_MESSAGES = st.one_of(*map(_fitting, (protocol.Start, protocol.Stop, protocol.Resume, protocol.Ping)))
 
 
 @st.composite

@@ -1,5 +1,9 @@
 /** Small helpers for building the page. Text always goes in as text, never as markup. */
 
+import { toJson } from "./json.js";
+
+const TIMEOUT_MS = 30_000;
+
 /**
  * @param {string} tag
  * @param {Record<string, any>} [props]  `on…` become listeners, `class` the class, the rest attributes; null, undefined
@@ -28,22 +32,33 @@ export function percent(share) {
   return `${value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
-/** @returns {string} a day as a reader says it */
+/** @returns {string} "1 word", "2,000 words", or "" where there is none */
+export function counted(words) {
+  return words ? `${words.toLocaleString("en-GB")} ${words === 1 ? "word" : "words"}` : "";
+}
+
+/** @returns {string} a day as a reader says it: with its year where that is another */
 export function day(time) {
-  const options = { day: "numeric", month: "long", hour: "2-digit", minute: "2-digit" };
-  return new Date(time).toLocaleString("en-GB", options);
+  const date = new Date(time);
+  const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  return date.toLocaleString("en-GB", { day: "numeric", month: "long", year, hour: "2-digit", minute: "2-digit" });
+}
+
+/** Name the window. What turns the direction of writing in a title would turn the browser's own words, too. */
+export function nameWindow(name) {
+  document.title = `${name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}${name && " · "}Fablewright`;
+}
+
+/** Say in words of ours that something could not be fetched. @returns {never} */
+export function unreachable() {
+  throw new Error("The server cannot be reached just now.");
 }
 
 /** Ask the server's JSON API; an error says what the server said. */
 export async function api(method, path, body) {
-  const request = { method, headers: body ? { "Content-Type": "application/json" } : {} };
-  if (body) request.body = JSON.stringify(body);
-  let response;
-  try {
-    response = await fetch(path, request);
-  } catch {
-    throw new Error("The server cannot be reached just now.");
-  }
+  const request = { method, headers: body ? { "Content-Type": "application/json" } : {}, signal: AbortSignal.timeout(TIMEOUT_MS) };
+  if (body) request.body = toJson(body);
+  const response = await fetch(path, request).catch(unreachable);
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
   if (response.ok) return answer;
   throw Object.assign(new Error(answer?.error?.message ?? `The server answered ${response.status}.`), { status: response.status });

@@ -1,12 +1,21 @@
 /**
  * Streams of text over one WebSocket (docs/protocol.md). A dropped connection is dialled again and every open stream is
  * resumed after the last character that came; where the server no longer keeps it, the same seed writes it again and the
- * part that is already here is left out. Either way the caller sees no seam. Knows nothing of stories or the page.
+ * part that is already here is left out. Either way the caller sees no seam. A connection can die without a word: where
+ * nothing comes any more, and no answer to a `ping` either, it is left for another. Knows nothing of stories or the page.
  */
+
+import { toJson } from "./json.js";
 
 /** before a stream that has been going on asks again, where too much was asked for lately */
 const PATIENCE_MS = 2000;
 const RETRY_MS = [200, 500, 1000, 2000, 4000, 8000];
+/** of silence before the server is asked whether it is there */
+const SILENCE_MS = 4000;
+/** in which whatever is there answers a dial or a ping */
+const ANSWER_MS = 6000;
+/** in which a stream that is stopped ends */
+const STOP_MS = 2000;
 
 /**
  * @typedef {object} Handlers
@@ -37,11 +46,13 @@ export class Streams {
    */
   start(request, handlers, { stream, received = 0 } = {}) {
     const id = `s${++this.count}`;
-    const one = { id, request, handlers, stream, received, skip: 0, isStopped: false };
+    const one = { id, request, handlers, stream, received, skip: 0, isAnswered: false, isStopped: false };
     this.open.set(id, one);
-    if (this.socket?.readyState === WebSocket.OPEN) this.#ask(one);
-    else this.connect();
-    return { stop: () => this.#stop(one) };
+    if (this.#isOpen) {
+      this.#ask(one);
+      this.#watch();
+    } else this.connect();
+    return { stop: () => one.isStopped || this.#stop(one) };
   }
 
   /** Dial now, so that the first stream need not wait for it. */
@@ -50,21 +61,52 @@ export class Streams {
     clearTimeout(this.timer);
     const socket = new WebSocket(this.url);
     this.socket = socket;
+    this.#await();
     socket.onopen = () => {
       this.attempt = 0;
       this.onConnection(true);
       for (const one of this.open.values()) this.#ask(one);
+      this.#watch();
     };
-    socket.onmessage = (event) => this.socket === socket && this.#hear(JSON.parse(event.data));
+    socket.onmessage = (event) => {
+      if (this.socket !== socket) return;
+      this.#hear(JSON.parse(event.data));
+      this.#watch();
+    };
     socket.onclose = () => this.socket === socket && this.#lost();
   }
 
+  get #isOpen() {
+    return this.socket?.readyState === WebSocket.OPEN;
+  }
+
+  /** Something has come: while a stream is open, more has to. */
+  #watch() {
+    clearTimeout(this.silence);
+    if (!this.open.size) return;
+    this.silence = setTimeout(() => {
+      this.#send({ type: "ping" });
+      this.#await();
+    }, SILENCE_MS);
+  }
+
+  /** Leave the socket unless something comes. */
+  #await() {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => {
+      const { socket } = this;
+      this.#lost();
+      socket.close();
+    }, ANSWER_MS);
+  }
+
   #lost() {
+    clearTimeout(this.silence);
     this.socket = null;
     if (!this.open.size) return;
     this.onConnection(false);
     for (const one of [...this.open.values()]) {
-      if (one.isStopped) this.#end(one, "onDone", { reason: "cancelled" });
+      if (one.isStopped) this.#cancel(one);
     }
     const wait = RETRY_MS[Math.min(this.attempt++, RETRY_MS.length - 1)];
     this.timer = setTimeout(() => this.connect(), wait);
@@ -72,6 +114,7 @@ export class Streams {
 
   #ask(one) {
     one.skip = 0;
+    one.isAnswered = false;
     if (one.stream) this.#send({ type: "resume", id: one.id, stream: one.stream, received: one.received });
     else this.#again(one);
   }
@@ -86,13 +129,20 @@ export class Streams {
   #stop(one) {
     if (!this.open.has(one.id)) return;
     one.isStopped = true;
-    if (this.socket?.readyState === WebSocket.OPEN) this.#send({ type: "stop", id: one.id });
-    else this.#end(one, "onDone", { reason: "cancelled" });
+    if (!this.#isOpen) return this.#cancel(one);
+    this.#send({ type: "stop", id: one.id });
+    setTimeout(() => this.#cancel(one), STOP_MS);
+    return undefined;
+  }
+
+  #cancel(one) {
+    if (this.open.has(one.id)) this.#end(one, "onDone", { reason: "cancelled" });
   }
 
   #hear(message) {
-    const one = this.open.get(message.id);
+    const one = this.open.get(message.id) ?? (message.type === "error" ? this.#unanswered() : undefined);
     if (!one) return;
+    one.isAnswered = true;
     if (message.type === "accepted") {
       one.stream = message.stream;
       one.request = { ...one.request, seed: message.seed, checkpoint: message.checkpoint };
@@ -106,8 +156,13 @@ export class Streams {
     else this.#end(one, "onError", message);
   }
 
+  /** @returns {object|undefined} the stream that an error without an id is about: the server could not read its start */
+  #unanswered() {
+    return [...this.open.values()].find((one) => !one.isAnswered);
+  }
+
   #askAgain(one) {
-    if (this.open.has(one.id) && this.socket?.readyState === WebSocket.OPEN) this.#ask(one);
+    if (this.open.has(one.id) && this.#isOpen) this.#ask(one);
   }
 
   #text(one, { text, tokens = [] }) {
@@ -131,7 +186,7 @@ export class Streams {
   }
 
   #send(message) {
-    this.socket.send(JSON.stringify(message));
+    this.socket.send(toJson(message));
   }
 }
 

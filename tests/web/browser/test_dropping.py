@@ -1,4 +1,4 @@
-"""A connection that is cut again and again: the story arrives without a lost or doubled word."""
+"""A connection that is cut again and again, or dies without a word: no word of the story is lost or doubled."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.web.browser.conftest import open_desk
-from tests.web.browser.hands import enter, finished, generate, reload, saved, started, text_of, write
+from tests.web.browser.hands import begin_slowly, enter, finished, generate, reload, saved, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -23,13 +23,17 @@ class Cable:
         self._target = urlsplit(server)
         self._writers: set[asyncio.StreamWriter] = set()
         self.cuts = 0
+        self.lines = 0
+        self._frozen = 0
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         ends = {writer, far_writer}
         self._writers |= ends
+        self.lines += 1
+        line = self.lines
         with contextlib.suppress(ConnectionError):
-            await asyncio.gather(_pour(reader, far_writer), _pour(far_reader, writer))
+            await asyncio.gather(self._pour(line, reader, far_writer), self._pour(line, far_reader, writer))
         for end in ends:
             end.close()
         self._writers -= ends
@@ -39,12 +43,16 @@ class Cable:
         for writer in self._writers:
             writer.transport.abort()
 
+    def freeze(self) -> None:
+        """Let nothing through any more on the lines there are, and tell nobody; new ones work."""
+        self._frozen = self.lines
 
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+    async def _pour(self, line: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if line > self._frozen:
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -86,4 +94,41 @@ async def test_a_stream_cut_ten_times_is_the_text_it_would_have_been(
     await finished(page)
     assert await text_of(page) == whole
     assert line.cuts == 10
+    await context.close()
+
+
+async def test_a_connection_that_died_without_a_word_is_left_for_another(
+    browser: Browser, cable: tuple[Cable, str]
+) -> None:
+    line, address = cable
+    context = await browser.new_context(base_url=address)
+    page = await context.new_page()
+    await open_desk(page)
+    await told_with_seed(page, watch=False)
+    await write(page, "Once upon a time")
+    await generate(page)
+    whole = await text_of(page)
+    await page.keyboard.press("Control+z")
+    await saved(page)
+    await told_with_seed(page, watch=True)
+    await enter(page)
+    await page.keyboard.press("Control+Enter")
+    await started(page, len("Once upon a time"))
+    line.freeze()
+    await expect(page.locator("#progress")).to_contain_text("dialling again")
+    await finished(page)
+    assert await text_of(page) == whole
+    await context.close()
+
+
+async def test_stop_stops_where_nobody_hears_it(browser: Browser, cable: tuple[Cable, str]) -> None:
+    line, address = cable
+    context = await browser.new_context(base_url=address)
+    page = await context.new_page()
+    await open_desk(page)
+    await begin_slowly(page, "Once upon a time", chars=10)
+    line.freeze()
+    await page.keyboard.press("Escape")
+    await finished(page)
+    await expect(page.locator("#progress")).not_to_contain_text("dialling")
     await context.close()

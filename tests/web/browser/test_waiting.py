@@ -1,5 +1,6 @@
 """What a writer sees who must wait: for a place, or for a server that has died."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.faults.server import Server
 from tests.web.browser.conftest import PATIENCE_MS, open_desk
-from tests.web.browser.hands import enter, finished, generate, started, text_of, write
+from tests.web.browser.hands import Wire, enter, finished, generate, reload, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -76,3 +77,19 @@ async def test_a_story_goes_on_when_the_server_that_wrote_it_was_killed(browser:
     await finished(page)
     assert await text_of(page) == whole
     await page.context.close()
+
+
+async def test_a_server_with_nothing_to_say_is_asked_whether_it_is_there(browser: Browser, narrow: Server) -> None:
+    first, second = [await visit(browser, narrow, tokens=600) for _ in range(2)]
+    wire = Wire(second)
+    await reload(second)
+    await begin(first)
+    await started(first, len(BEGINNING))
+    await begin(second)
+    async with asyncio.timeout(PATIENCE_MS / 1000):
+        while sum(message["type"] == "pong" for message in wire.heard) < 2:
+            await second.wait_for_timeout(100)
+    await expect(second.locator("#progress")).to_contain_text("Next in the queue")
+    assert len(wire.starts()) == 1
+    for page in (first, second):
+        await page.context.close()
