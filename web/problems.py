@@ -37,6 +37,15 @@ _STATUS = {
     "invalid_checkpoint": 500,
 }
 _CODES = {400: "invalid_request", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_NOWHERE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Not here · Fablewright</title>
+<link rel="stylesheet" href="/static/styles.css">
+<main id="other"><h1>There is nothing here</h1><p><a href="/">To the desk</a></p></main>
+"""  # for people who have mistyped an address
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "overloaded_error"}
 
 
@@ -115,6 +124,8 @@ def _from_aiohttp(request: Request, error: HTTPException) -> Response:
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
     problem = RefusedError(_CODES.get(error.status, "invalid_request"), message, headers=headers)
     request[ERROR_CODE] = problem.code
+    if error.status == 404 and "text/html" in request.headers.get("Accept", ""):
+        return Response(status=404, text=_NOWHERE, content_type="text/html")
     response = respond(problem)
     response.set_status(error.status)
     return response

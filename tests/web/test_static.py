@@ -54,3 +54,11 @@ async def test_every_answer_carries_the_headers(site: Site, path: str) -> None:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Referrer-Policy"] == "same-origin"
         assert "Server" not in response.headers
+
+
+async def test_a_mistyped_address_shows_people_a_page_and_programs_json(site: Site) -> None:
+    async with site.client.get(f"{site.url}/stories", headers={"Accept": "text/html,*/*;q=0.8"}) as response:
+        assert (response.status, response.content_type) == (404, "text/html")
+        assert '<a href="/">' in await response.text()
+    async with site.client.get(f"{site.url}/stories") as response:
+        assert (response.status, response.content_type) == (404, "application/json")
