@@ -8,6 +8,9 @@ export const ROOT = "root";
 
 /** Typing that goes on after a shorter pause than this belongs to the same step of undo. */
 const PAUSE_MS = 1200;
+/** A step that is longer than this ends before the next word. */
+const STEP_MS = 30_000;
+const STEP_LENGTH = 200;
 
 /** Of a path that is walked, the texts of the last `STEPS` nodes are remembered, and every so many before them. */
 const STEPS = 64;
@@ -51,8 +54,9 @@ export class Story {
     this.trail = new Map();
     /** ids of nodes that have changed since they were last saved */
     this.dirty = new Set();
-    /** the edit that typing may still extend */
+    /** the edit that typing may still extend, and since when it has */
     this.open = null;
+    this.openedAt = 0;
     /** pieces by node, the last remembered last @type {Map<string, Piece[]>} */
     this.documents = new Map();
     this.#put({ id: ROOT, parent: null, kind: "root", at: 0, removed: 0, inserted: "", time: 0 });
@@ -117,9 +121,11 @@ export class Story {
   edit({ at, removed, inserted }, time = Date.now()) {
     const last = this.open === this.current ? this.node(this.open) : null;
     const touches = last && at <= last.at + last.inserted.length && at + removed >= last.at;
-    if (!touches || time - last.time > PAUSE_MS || this.children.get(last.id)?.length) {
+    const isLong = last && (last.inserted.length >= STEP_LENGTH || time - this.openedAt > STEP_MS) && !/^\w/.test(inserted);
+    if (!touches || isLong || time - last.time > PAUSE_MS || this.children.get(last.id)?.length) {
       const node = this.#add({ kind: "edit", parent: this.current, at, removed, inserted, time });
       this.open = node.id;
+      this.openedAt = time;
       return node;
     }
     const left = Math.max(0, last.at - at);

@@ -164,3 +164,15 @@ async def test_a_long_story_is_taken_in_whatever_order_its_steps_come(desk: Page
         return [other.text() === s.text(), other.nodes.size];
     """
     assert await run(desk, script) == [True, 5001]
+
+
+async def test_steady_typing_is_a_step_every_two_hundred_characters_between_words(desk: Page) -> None:
+    steps = "for (const [at, character] of [...'fox '.repeat(75)].entries()) type(at, character, 0, at);"
+    lengths = await run(desk, steps + "return s.path().map((node) => node.inserted.length)")
+    assert lengths == [203, 97]
+
+
+async def test_steady_typing_is_a_step_every_half_a_minute(desk: Page) -> None:
+    steps = "for (const [at, character] of [...'a fox so '.repeat(5)].entries()) type(at, character, 0, at * 1000);"
+    lengths = await run(desk, steps + "return s.path().map((node) => node.inserted.length)")
+    assert lengths == [32, 13]
