@@ -15,6 +15,8 @@ export class Why {
   constructor(parts) {
     Object.assign(this, parts);
     this.at = null;
+    /** the note was asked for, and what the pointer passes on its way there does not replace it */
+    this.isPinned = false;
     const { root: page } = this.editor;
     page.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#hover(event));
     page.addEventListener("pointerleave", () => clearTimeout(this.timer));
@@ -43,10 +45,12 @@ export class Why {
     this.at = null;
     this.show(place);
     if (this.root.hidden) this.show(place - 1);
+    this.isPinned = !this.root.hidden;
     (this.root.querySelector("button:enabled") ?? this.root).focus();
   }
 
   hide() {
+    this.isPinned = false;
     if (this.root.hidden) return;
     this.root.hidden = true;
     this.at = null;
@@ -57,14 +61,16 @@ export class Why {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       const place = this.editor.characterAt(event.clientX, event.clientY);
-      if (place !== null) this.show(place);
+      if (place !== null && !this.isPinned) this.show(place);
     }, HOVER_MS);
   }
 
   /** Unless something is selected; a click means the character that it hit. */
   #atCaret(hit = null) {
     const selection = this.editor.selection();
-    if (selection && selection.from === selection.to) this.show(hit ?? selection.from);
+    if (!selection || selection.from !== selection.to) return;
+    this.show(hit ?? selection.from);
+    this.isPinned = !this.root.hidden;
   }
 
   /**

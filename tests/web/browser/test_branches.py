@@ -198,3 +198,31 @@ async def test_what_stands_in_the_books_is_underlined_on_wish(desk: Page) -> Non
         "() => [...CSS.highlights.get('copied')].map((r) => r.startContainer.data.slice(r.startOffset, r.endOffset))"
     )
     assert underlined == [copied]
+
+
+async def test_the_pointer_does_not_carry_off_a_note_that_was_asked_for(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    words = await desk.evaluate(
+        """() => [...CSS.highlights.get("model")].slice(0, 1).flatMap((range) => [3, 30].map((at) => {
+            const one = document.createRange();
+            one.setStart(range.startContainer, range.startOffset + at);
+            one.setEnd(range.startContainer, range.startOffset + at + 1);
+            const { x, y, width, height } = one.getBoundingClientRect();
+            return [x + width / 2, y + height / 2];
+        }))"""
+    )
+    chosen = desk.locator("#note .chosen i")
+    await desk.mouse.click(*words[0])
+    asked = await chosen.inner_text()
+    await desk.evaluate(
+        "() => document.querySelector('#page').addEventListener('pointermove', () => (window.moved = true))"
+    )
+    await desk.mouse.move(*words[1])
+    await desk.wait_for_function("() => window.moved")
+    await desk.wait_for_timeout(300)  # longer than the pointer has to rest on a word
+    assert await chosen.inner_text() == asked
+    await desk.keyboard.press("Escape")
+    await expect(desk.locator("#note")).to_be_hidden()
+    await desk.mouse.move(words[1][0] + 1, words[1][1])
+    await expect(desk.locator("#note")).to_be_visible()
