@@ -5,8 +5,8 @@
 
 import { h } from "./dom.js";
 
-const STEP = 18;
-const LANE = 18;
+const STEP = 24;
+const LANE = 24;
 const EDGE = 14;
 /** steps above and below the current one that are drawn: thousands of buttons would stop the page at every pause */
 const REACH = 300;

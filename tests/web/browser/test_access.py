@@ -77,6 +77,46 @@ async def test_axe_finds_nothing_on_any_view(
     await page.context.close()
 
 
+@pytest.mark.parametrize("width", [320, 360, 780, 1280])
+@pytest.mark.parametrize("font", ["", "200%"])
+async def test_every_button_stands_whole_within_the_window(desk: Page, width: int, font: str) -> None:
+    await desk.set_viewport_size({"width": width, "height": 640})
+    await desk.evaluate("(font) => { document.documentElement.style.fontSize = font; }", font)
+    found = await desk.evaluate(
+        """() => [...document.querySelectorAll("body > header :is(a, button), #actions button:not([hidden])")]
+            .filter((one) => {
+                const { left, right, height } = one.getBoundingClientRect();
+                return left < 0 || right > innerWidth || height < 24 || one.scrollWidth > one.clientWidth;
+            })
+            .map((one) => one.id)"""
+    )
+    assert [id for id in found if id != "home"] == []
+    assert await desk.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+async def test_the_way_elsewhere_is_there_in_the_middle_of_a_story(desk: Page) -> None:
+    await write(desk, "\n\n".join(f"Paragraph {number}." for number in range(60)))
+    await desk.evaluate("() => scrollTo(0, 600)")
+    await expect(desk.get_by_role("link", name="Shelf")).to_be_in_viewport()
+    await desk.locator("#open-story").focus()
+    await desk.keyboard.press("Tab")
+    assert await desk.evaluate("() => scrollY") == 600
+    await desk.locator("#page p").nth(5).evaluate("(p) => p.scrollIntoView()")
+    head = "() => document.querySelector('body > header').getBoundingClientRect().bottom"
+    top = await desk.locator("#page p").nth(5).evaluate("(p) => p.getBoundingClientRect().top")
+    assert top >= await desk.evaluate(head)
+
+
+async def test_print_is_ink_on_paper_with_its_title(desk: Page) -> None:
+    await write(desk, "Once upon a time")
+    await desk.locator("#title").fill("The fox")
+    await desk.evaluate("() => { document.documentElement.dataset.theme = 'dark'; }")
+    await desk.emulate_media(media="print")
+    await expect(desk.locator("#title")).to_be_visible()
+    await expect(desk.get_by_role("link", name="Shelf")).to_be_hidden()
+    await expect(desk.locator("#page")).to_have_css("color", "rgb(31, 29, 26)")
+
+
 async def test_a_story_can_be_written_by_keyboard_alone(desk: Page) -> None:
     for _ in range(12):
         await desk.keyboard.press("Tab")
