@@ -9,7 +9,7 @@ export function renderComparison(root, models, { settings, streams }) {
   const names = models.map(({ name }) => name);
   const prompt = h("textarea", { id: "compare-prompt", rows: 2 });
   prompt.value = PROMPT;
-  const seed = h("input", { id: "compare-seed", inputmode: "numeric", value: 7 });
+  const seed = h("input", { id: "compare-seed", inputmode: "numeric", value: 7, required: true, pattern: "[0-9]{1,15}", title: "A whole number" });
   const sides = [new Side(names, names[0], "First model"), new Side(names, names[1] ?? names[0], "Second model")];
   const button = h("button", { type: "submit", class: "press" }, "Write both");
   const show = () => (button.textContent = sides.some((side) => side.handle) ? "Stop" : "Write both");
@@ -22,7 +22,7 @@ export function renderComparison(root, models, { settings, streams }) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (sides.some((side) => side.handle)) return sides.forEach((side) => side.handle?.stop());
-    const request = { ...settings.request(), prompt: prompt.value, seed: Number(seed.value) || 0 };
+    const request = { ...settings.request(), prompt: prompt.value, seed: Number(seed.value) };
     for (const side of sides) side.write(request, streams, show);
     show();
     return undefined;
@@ -58,7 +58,7 @@ class Side {
       { ...request, checkpoint: this.select.value },
       {
         onQueued: ({ position }) => (this.status.textContent = `In the queue at place ${position}`),
-        onText: (text) => written.appendData(text),
+        onText: (text) => (written.isConnected ? written.appendData(text) : this.handle.stop()), // the reader has gone elsewhere
         onDone: ({ completion_tokens = 0, tokens_per_second = 0 }) => end(`${completion_tokens} tokens · ${Math.round(tokens_per_second)} tokens/s`),
         onError: ({ message }) => end(message),
       },

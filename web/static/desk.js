@@ -4,7 +4,7 @@
  */
 
 import { Announcer } from "./announce.js";
-import { api, byId, h, percent } from "./dom.js";
+import { api, byId, counted, h, nameWindow, percent } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Inks } from "./inks.js";
 import { drawMap } from "./map.js";
@@ -19,6 +19,10 @@ const SAVE_MS = 400;
 const COPIED_MS = 900;
 const COMPOSING_MS = 100;
 const SAVE_LIVE_MS = 1500;
+/** A prompt of so many characters takes a while to be read. */
+const LONG_PROMPT = 20_000;
+/** Pixels at the foot of the window that the pen is kept out of. */
+const FOOT = 150;
 
 export class Desk {
   /** @param {{shelf: import("./storage.js").Shelf, settings: import("./settings.js").Settings, streams: import("./stream.js").Streams}} parts */
@@ -28,6 +32,8 @@ export class Desk {
     this.meta = newMeta();
     /** the stream in flight: its node and what has come but does not stand on the page yet */
     this.live = null;
+    /** what stands here is more than the browser could keep */
+    this.isUnkept = false;
     this.editor = new Editor(byId("page"), {
       onEdit: (change, touched) => this.#edited(change, touched),
       onUndo: () => this.undo(),
@@ -77,7 +83,22 @@ export class Desk {
   async putAway() {
     this.#leave();
     this.why.hide();
+    this.notePlace();
     await this.save();
+  }
+
+  /** Remember, for this tab, what stands at the top of the window. */
+  notePlace() {
+    if (!byId("desk").hidden) tab.set(`top.${this.meta.id}`, JSON.stringify(this.editor.atTop()));
+  }
+
+  /** The desk is shown again: be where the reader was. */
+  comeBack() {
+    const place = JSON.parse(tab.get(`top.${this.meta.id}`));
+    scrollTo(0, 0);
+    if (place) this.editor.bringToTop(place);
+    if (place && this.live) this.live.follows = this.#isPenHigh();
+    this.#name();
   }
 
   /** Let another model write in this story from here on; null is the server's default. */
@@ -126,10 +147,11 @@ export class Desk {
     });
     tab.set(`at.${this.meta.id}`, this.story.current);
     const { meta, story } = this;
-    try {
-      await this.shelf.save({ ...meta }, story);
-    } catch (error) {
-      this.notice(`This browser could not keep the story (${error.message}). Export it to be safe.`);
+    const failure = await this.shelf.save({ ...meta }, story).then(() => null, (error) => error);
+    if (failure && !this.isUnkept) this.notice(`This browser could not keep the story (${failure.message}). Export it to be safe.`);
+    if (Boolean(failure) !== this.isUnkept) {
+      this.isUnkept = Boolean(failure);
+      this.#progress("");
     }
     this.onSaved?.(meta, story);
   }
@@ -251,7 +273,9 @@ export class Desk {
     if (node.made.seed !== undefined) request.seed = node.made.seed;
     live.handle = this.streams.start({ ...request, checkpoint }, this.#handlers(live), earlier);
     tab.set("live", node.id);
-    this.#progress(prompt === whole ? "The pen is dipped…" : `Reading the last ${counted(prompt.match(/\S+/g)?.length ?? 0)}…`);
+    const words = counted(prompt.match(/\S+/g)?.length ?? 0);
+    const isCut = prompt !== whole;
+    this.#progress(isCut || prompt.length > LONG_PROMPT ? `Reading ${isCut ? "the last " : ""}${words}…` : "The pen is dipped…");
     this.#showState();
     this.editor.revealCaret();
   }
@@ -325,8 +349,14 @@ export class Desk {
 
   #follow(at) {
     const { bottom } = this.editor.rect(at);
-    const low = innerHeight - 150;
+    const low = innerHeight - FOOT;
     if (bottom > low) scrollBy(0, bottom - low);
+  }
+
+  /** @returns {boolean} whether following the pen would not move the page */
+  #isPenHigh() {
+    const seam = this.story.seam(this.live.node);
+    return seam !== null && this.editor.rect(seam).bottom <= innerHeight - FOOT + 1;
   }
 
   #done(live, { reason, completion_tokens, prompt_tokens, tokens_per_second, copied_share }) {
@@ -427,21 +457,24 @@ export class Desk {
     addEventListener("keydown", (event) => this.#onKey(event));
     byId("title").addEventListener("input", (event) => {
       this.meta.title = event.target.value;
+      this.#name();
       this.#touch();
     });
     const keep = () => {
       this.editor.finish();
       this.flushing = false; // the frame that was asked for may never be drawn
       this.#flush();
+      this.notePlace();
       this.save();
     };
     addEventListener("pagehide", keep);
     document.addEventListener("visibilitychange", () => document.hidden && keep());
-    const letGo = (event) => {
-      const isUp = event.deltaY < 0 || event.type === "touchmove" || ["PageUp", "ArrowUp", "Home"].includes(event.key);
-      if (this.live && isUp) this.live.follows = false;
-    };
-    for (const type of ["wheel", "touchmove", "keydown"]) addEventListener(type, letGo, { passive: true });
+    let top = scrollY;
+    addEventListener("scroll", () => {
+      const isUp = scrollY < top; // the page itself only goes down after the pen
+      top = scrollY;
+      if (this.live) this.live.follows = this.#isPenHigh() || (this.live.follows && !isUp);
+    }, { passive: true });
   }
 
   #onKey(event) {
@@ -524,7 +557,13 @@ export class Desk {
     if (focused?.disabled) this.editor.root.focus({ preventScroll: true }); // or the keyboard's next press would go nowhere
     byId("invitation").hidden = !isBlank || this.story.nodes.size > 1;
     byId("page").setAttribute("aria-busy", isLive);
-    byId("title").placeholder = opening(this.editor.paragraphs.slice(0, 4).map(({ text }) => text), 9) || "Untitled";
+    this.opening = opening(this.editor.paragraphs.slice(0, 4).map(({ text }) => text), 9);
+    byId("title").placeholder = this.opening || "Untitled";
+    this.#name();
+  }
+
+  #name() {
+    if (!byId("desk").hidden) nameWindow(this.meta.title || this.opening);
   }
 
   #showMapSoon() {
@@ -556,12 +595,12 @@ export class Desk {
   }
 
   #progress(message) {
-    byId("progress").textContent = message || counted(this.#words());
+    byId("progress").textContent = [message || counted(this.#words()), this.isUnkept && "not kept"].filter(Boolean).join(" · ");
   }
 
   /** Show how it goes, and say it to those who cannot see it. */
   #tell(message) {
-    if (byId("progress").textContent !== message) this.announcer.say(message);
+    if (!byId("progress").textContent.startsWith(message)) this.announcer.say(message);
     this.#progress(message);
   }
 
@@ -654,10 +693,6 @@ function fitting(prompt, maxBytes = Infinity) {
   const tail = new TextDecoder().decode(bytes.subarray(bytes.length - maxBytes + 8)).replace(/^\uFFFD+/, "");
   const paragraph = tail.indexOf("\n\n");
   return paragraph >= 0 && paragraph < tail.length / 2 ? tail.slice(paragraph + 2) : tail;
-}
-
-function counted(words) {
-  return words ? `${words.toLocaleString("en-GB")} ${words === 1 ? "word" : "words"}` : "";
 }
 
 function queueing(position, seconds) {

@@ -69,24 +69,22 @@ export class Dials {
 
   #stops() {
     const input = h("textarea", { id: "set-stop", rows: 1, "aria-describedby": "why-stop", placeholder: "one a line" });
-    const read = () => this.settings.set({ stop: input.value.split("\n").filter(Boolean).slice(0, 16) });
-    input.addEventListener("change", read);
-    this.shown.push((values) => (input.value = values.stop.join("\n")));
+    input.addEventListener("input", () => this.settings.set({ stop: input.value.split("\n").filter(Boolean).slice(0, 16) }));
+    this.shown.push((values) => isBeingTypedIn(input) || (input.value = values.stop.join("\n")));
     const why = h("small", { id: "why-stop" }, "End before any of these words; one a line.");
     return h("div", { class: "field" }, h("label", { for: "set-stop" }, "Stop at"), input, why);
   }
 
   #seed() {
     const input = h("input", { id: "set-seed", inputmode: "numeric", "aria-describedby": "why-seed", placeholder: "a new one each time" });
-    input.addEventListener("change", () => {
+    input.addEventListener("input", () => {
       const seed = input.value.trim() === "" ? null : Number(input.value);
-      if (seed === null || (Number.isSafeInteger(seed) && seed >= 0)) return this.settings.set({ seed });
-      input.setCustomValidity("A whole number from 0 to 9007199254740991.");
-      input.reportValidity();
-      return undefined;
+      const isSeed = seed === null || (Number.isSafeInteger(seed) && seed >= 0);
+      input.setCustomValidity(isSeed ? "" : "A whole number from 0 to 9007199254740991.");
+      if (isSeed) this.settings.set({ seed });
+      else input.reportValidity();
     });
-    input.addEventListener("input", () => input.setCustomValidity(""));
-    this.shown.push((values) => (input.value = values.seed ?? ""));
+    this.shown.push((values) => isBeingTypedIn(input) || (input.value = values.seed ?? ""));
     const why = h("small", { id: "why-seed" }, "Same seed, same text: hold one to write the same words again.");
     return h("div", { class: "field" }, h("label", { for: "set-seed" }, "Seed"), input, why);
   }
@@ -138,4 +136,8 @@ export class Dials {
     });
     return h("div", { class: "field inline" }, h("label", { for: "set-theme" }, "Paper"), select);
   }
+}
+
+function isBeingTypedIn(input) {
+  return document.activeElement === input;
 }

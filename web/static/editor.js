@@ -12,6 +12,8 @@ const BREAK = "\n\n";
 const LONG = 400;
 /** Pixels above and below a line's letters that still belong to it. */
 const BETWEEN_LINES = 8;
+/** Pixels of the window's top in which nothing is read. */
+const HEAD = 80;
 
 /** @typedef {{element: HTMLElement, node: Text, text: string}} Paragraph */
 
@@ -164,6 +166,21 @@ export class Editor {
     return rects[0] ?? range.startContainer.parentElement.getBoundingClientRect();
   }
 
+  /** @returns {{index: number, by: number}} the paragraph at the top of the window, and how far down it begins */
+  atTop() {
+    const tops = this.paragraphs.map(({ element }) => element.getBoundingClientRect());
+    const index = Math.max(0, tops.findIndex(({ bottom }) => bottom > HEAD));
+    return { index, by: tops[index].top };
+  }
+
+  /** Scroll so that a paragraph begins so far down the window. */
+  bringToTop({ index, by }, frames = 4) {
+    const { element } = this.paragraphs[Math.min(index, this.paragraphs.length - 1)];
+    scrollBy(0, element.getBoundingClientRect().top - by);
+    // in a long story the paragraphs around it are laid out in the next frame, and may be longer than they were taken for
+    if (frames) requestAnimationFrame(() => this.bringToTop({ index, by }, frames - 1));
+  }
+
   /** Replace what is selected as if the writer had typed it. */
   type(inserted, selection = this.selection()) {
     if (!selection) return;
@@ -186,7 +203,7 @@ export class Editor {
     const { top, bottom } = this.rect(selection.focus);
     const low = innerHeight - 140;
     if (bottom > low) scrollBy(0, bottom - low);
-    else if (top < 80) scrollBy(0, top - 80);
+    else if (top < HEAD) scrollBy(0, top - HEAD);
   }
 
   #boundary(at) {

@@ -1,7 +1,7 @@
 /** Builds the page and chooses its view: the desk, the shelf of stories, the models, a story that was shared. */
 
 import { Desk } from "./desk.js";
-import { byId, h } from "./dom.js";
+import { byId, h, unreachable } from "./dom.js";
 import { Panel } from "./panel.js";
 import { Settings } from "./settings.js";
 import { newMeta, Shelf } from "./storage.js";
@@ -20,29 +20,33 @@ const MOST_UPLOAD_MS = 600_000;
 
 async function main() {
   const settings = new Settings(() => desk?.restyle());
-  document.documentElement.dataset.theme = settings.values.theme;
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault(); // a hash of its own would turn to the desk
     byId(byId("other").hidden ? "page" : "other").focus();
   });
   const shared = /^\/shared\/([^/]+)$/.exec(location.pathname);
-  if (shared) return (await import("./shared.js")).showShared(byId("other"), decodeURIComponent(shared[1]));
+  if (shared) return (await import("./shared.js")).showShared(byId("other"), shared[1]);
 
   let desk;
   const shelf = await Shelf.open((id) => desk?.takeIn(id), (id) => desk?.share(id));
-  const streams = new Streams({ onConnection: (isOpen) => desk.connected(isOpen) });
+  const streams = new Streams({
+    onConnection: (isOpen) => {
+      desk.connected(isOpen);
+      if (isOpen) settings.ask();
+    },
+  });
   desk = new Desk({ shelf, settings, streams });
   const panel = new Panel({ desk, settings, shelf });
-  settings.ask().catch(() => {}); // the server is away: what the page knows will do
+  settings.ask();
   keepOnServer(desk, shelf);
   await putOnDesk(desk, shelf);
   offerBeginnings(desk);
   if (!shelf.keeps) desk.notice("This browser does not keep stories; export what you want to have again.");
 
   const views = {
-    "": () => showDesk(),
-    stories: async (root) => (await import("./shelf.js")).showShelf(root, { desk, shelf, open: openStory }),
-    models: async (root) => (await import("./models.js")).showModels(root, { desk, settings, streams }),
+    "": () => desk.comeBack(),
+    stories: async (root) => (await import("./shelf.js").catch(unreachable)).showShelf(root, { desk, shelf, open: openStory }),
+    models: async (root) => (await import("./models.js").catch(unreachable)).showModels(root, { desk, settings, streams }),
   };
   async function openStory(story) {
     if (story.meta.id !== desk.meta.id) await desk.show(story); // it may be being written there
@@ -51,8 +55,9 @@ async function main() {
   }
   async function route() {
     const name = location.hash.slice(1) || (location.pathname === "/models" ? "models" : "");
-    const view = views[name] ? name : "";
+    const view = Object.hasOwn(views, name) ? name : "";
     panel.close();
+    desk.notePlace();
     byId("desk").hidden = byId("foot").hidden = byId("title").hidden = byId("open-story").hidden = view !== "";
     byId("other").hidden = view === "";
     byId("other").className = view === "models" ? "wide" : "";
@@ -63,8 +68,8 @@ async function main() {
     const root = h("div", {}); // of its own: a view that comes late must not cover the one chosen since
     byId("other").replaceChildren(root);
     if (view) await desk.save();
+    if (view) scrollTo(0, 0);
     await views[view](root);
-    scrollTo(0, view ? 0 : scrollY);
   }
   /** Route anew; where the button that led there has gone with its view, go on from the heading of the new one. */
   async function turn() {
@@ -78,23 +83,25 @@ async function main() {
   });
   panel.onNew = () => openStory({ meta: newMeta(), nodes: [] });
   addEventListener("popstate", turn); // comes with every change of the hash, too
+  history.scrollRestoration = "manual";
   await route();
   addEventListener("unhandledrejection", ({ reason }) => desk.notice(reason.message)); // what a click could not do
   streams.connect();
   sendUnsent(desk, shelf);
+  (globalThis.requestIdleCallback ?? setTimeout)(fetchTheRest);
   return undefined;
 }
 
-function showDesk() {
-  document.title = "Fablewright";
+/** What is not needed at first must not be missing later, when the server may be away. */
+function fetchTheRest() {
+  Promise.all([import("./about.js"), import("./dials.js"), import("./shelf.js")]).catch(() => {}); // they are asked for again
 }
 
-/** The story this tab had last, or the one touched last, or a new one. */
+/** The story this tab had last, which may be blank yet; or the one touched last, or a new one. */
 async function putOnDesk(desk, shelf) {
-  const known = tab.get("story");
-  const [latest] = await shelf.list();
-  const kept = (known && (await shelf.take(known))) || (latest && (await shelf.take(latest.id)));
-  await desk.show(kept ?? { meta: newMeta(), nodes: [] });
+  const id = tab.get("story") ?? (await shelf.list())[0]?.id;
+  const kept = id && (await shelf.take(id));
+  await desk.show(kept || { meta: newMeta(id && { id }), nodes: [] });
 }
 
 /**
@@ -154,6 +161,7 @@ function offerBeginnings(desk) {
 }
 
 main().catch((error) => {
+  byId("other").replaceChildren();
   byId("notice").textContent = `The desk could not be laid out: ${error.message}. A newer browser may do better.`;
   byId("notice").hidden = false;
   throw error; // for the browser's console

@@ -2,7 +2,7 @@
 
 import { renderComparison } from "./compare.js";
 import { drawCurve } from "./curve.js";
-import { api, h } from "./dom.js";
+import { api, h, nameWindow } from "./dom.js";
 import { fromMarkdown } from "./markdown.js";
 
 /** @returns {Promise<object[]>} the server's checkpoints, the default one first */
@@ -26,7 +26,7 @@ export function modelSelect(desk) {
 
 /** @param {HTMLElement} root @param {{desk: import("./desk.js").Desk, settings: object, streams: object}} parts */
 export async function showModels(root, parts) {
-  document.title = "Models · Fablewright";
+  nameWindow("Models");
   const title = h("h1", { tabindex: -1 }, "Models");
   let models;
   try {

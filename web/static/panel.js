@@ -1,6 +1,6 @@
 /** The panel beside the page: the settings, or what belongs to the story on the desk. One of them at a time. */
 
-import { byId } from "./dom.js";
+import { byId, unreachable } from "./dom.js";
 
 export class Panel {
   constructor({ desk, settings, shelf }) {
@@ -25,8 +25,12 @@ export class Panel {
     opener.setAttribute("aria-expanded", "true");
     byId("panel-title").textContent = name === "settings" ? "How it writes" : "This story";
     const body = byId("panel-body");
-    const { Dials, showStory } = await (name === "settings" ? import("./dials.js") : import("./about.js"));
-    if (this.opener !== opener) return; // it was closed before it came
+    const isHere = () => this.opener === opener; // or it was closed before it came
+    const { Dials, showStory } = await (name === "settings" ? import("./dials.js") : import("./about.js")).catch(() => {
+      if (isHere()) this.close();
+      return unreachable();
+    });
+    if (!isHere()) return;
     if (name === "settings") new Dials(body, this);
     else showStory(body, this);
     byId("panel").hidden = false;

@@ -38,8 +38,8 @@ export class Settings {
     const kept = read();
     this.isFirstVisit = Object.keys(kept).length === 0;
     this.values = { ...DEFAULTS, ...kept };
-    /** what the server accepts at most, once it has said so */
-    this.limits = {};
+    /** what the server accepts at most, as it is until it has said so */
+    this.limits = { max_prompt_bytes: 262_144 };
     this.keepsLog = true;
   }
 
@@ -69,8 +69,12 @@ export class Settings {
     return Object.entries(PRESETS).find(isSame)?.[0] ?? null;
   }
 
-  /** Learn what the server allows, and on a first visit what it suggests. */
-  async ask() {
+  /** Learn once what the server allows, and on a first visit what it suggests; where it is away, what is known will do. */
+  ask() {
+    this.asking ??= this.#ask().catch(() => (this.asking = null));
+  }
+
+  async #ask() {
     const { settings, defaults, limits } = await api("GET", "/api/settings");
     this.limits = limits;
     this.keepsLog = settings.keep_text;

@@ -1,6 +1,6 @@
 /** The shelf: every story this browser keeps, those kept on the server, and a way to bring one in from a file. */
 
-import { api, day, h } from "./dom.js";
+import { api, counted, day, h, nameWindow } from "./dom.js";
 import { fetchStory } from "./share.js";
 import { newMeta } from "./storage.js";
 import { Story } from "./story.js";
@@ -13,7 +13,7 @@ const MOST_BYTES = 4 * 2 ** 20;
  */
 export async function showShelf(root, parts) {
   const { shelf, open } = parts;
-  document.title = "Stories · Fablewright";
+  nameWindow("Stories");
   const kept = await shelf.list();
   const here = kept.filter((meta) => (meta.nodes ?? meta.words) || meta.title);
   const known = new Set(kept.map((meta) => meta.id));
@@ -57,8 +57,8 @@ function item(meta, root, parts) {
   return h(
     "li",
     {},
-    h("button", { type: "button", class: "title", onclick: openIt }, title),
-    h("small", {}, `${meta.words.toLocaleString("en-GB")} words · ${day(meta.updated)}${meta.isOnServer ? " · also on the server" : ""} `),
+    h("button", { type: "button", class: "title", dir: "auto", onclick: openIt }, title),
+    h("small", {}, [counted(meta.words), day(meta.updated), meta.isOnServer && "also on the server"].filter(Boolean).join(" · ")),
     h("button", { type: "button", class: "link quiet", "aria-label": `Delete ${title}`, onclick: remove }, "Delete"),
   );
 }
@@ -77,7 +77,7 @@ function onServer(stories, root, parts) {
     return h(
       "li",
       {},
-      h("button", { type: "button", class: "title", onclick: attempt(fetchAndOpen) }, name),
+      h("button", { type: "button", class: "title", dir: "auto", onclick: attempt(fetchAndOpen) }, name),
       h("small", {}, day(updated_at)),
       h("button", { type: "button", class: "link quiet", "aria-label": `Delete ${name}`, onclick: attempt(remove) }, "Delete"),
     );
@@ -85,10 +85,12 @@ function onServer(stories, root, parts) {
   return [h("h2", {}, "Only on the server"), h("ul", { class: "shelf" }, ...stories.map(entry))];
 }
 
-/** UTF-8, or what old files of Windows are written in. */
+/** UTF-8; UTF-16 where its mark comes first; or what old files of Windows are written in. */
 function decoded(bytes) {
+  const mark = String(new Uint8Array(bytes.slice(0, 2)));
+  const encoding = { "255,254": "utf-16le", "254,255": "utf-16be" }[mark] ?? "utf-8";
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder(encoding, { fatal: true }).decode(bytes);
   } catch {
     return new TextDecoder("windows-1252").decode(bytes);
   }
@@ -96,7 +98,8 @@ function decoded(bytes) {
 
 async function bringIn(file, { desk, open }) {
   if (file.size > MOST_BYTES) return desk.notice(`A story may have at most ${MOST_BYTES} bytes; this file has ${file.size}.`);
-  const inserted = decoded(await file.arrayBuffer()).replaceAll("\r\n", "\n");
+  const inserted = decoded(await file.arrayBuffer()).replace(/\r\n?/g, "\n");
+  if (inserted.includes("\0")) return desk.notice("This file holds something else than text.");
   const story = new Story();
   story.edit({ at: 0, removed: 0, inserted });
   const title = file.name.replace(/\.[^.]+$/, "");

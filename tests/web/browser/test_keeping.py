@@ -378,3 +378,87 @@ async def test_a_file_is_brought_in(desk: Page, tmp_path: Path) -> None:
     await reload(desk)
     await started(desk)
     assert await text_of(desk) == "Written at home.\n\nThe end."
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+async def test_a_file_says_by_its_mark_how_it_is_written(desk: Page, tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "wide.txt"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    file.write_bytes(f"{mark}“Café,” said Zoë.\r\rThe end.".encode(encoding))
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.set_input_files("#import", file)
+    await started(desk)
+    assert await text_of(desk) == "“Café,” said Zoë.\n\nThe end."
+
+
+async def test_a_file_that_holds_no_text_is_refused(desk: Page, tmp_path: Path) -> None:
+    file = tmp_path / "picture.txt"
+    file.write_bytes(b"\x89PNG\r\n\0\0\0")
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.set_input_files("#import", file)
+    await expect(desk.get_by_role("alert")).to_contain_text("This file holds something else than text.")
+
+
+async def test_a_new_story_is_still_new_after_a_reload(desk: Page) -> None:
+    await write(desk, "An old story")
+    await saved(desk)
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    await desk.get_by_role("button", name="New story").click()
+    await expect(desk.locator("#invitation")).to_be_visible()
+    await reload(desk)
+    await expect(desk.locator("#invitation")).to_be_visible()
+    assert await text_of(desk) == ""
+
+
+@pytest.mark.parametrize("paragraphs", [60, 900])
+async def test_ones_place_in_a_story_is_kept(desk: Page, paragraphs: int) -> None:
+    await write(desk, "First.")
+    await desk.evaluate(
+        "(text) => document.execCommand('insertText', false, text)",
+        "\n\n".join(f"Paragraph {number}. {'It goes on and on. ' * (number % 30)}" for number in range(paragraphs)),
+    )
+    await saved(desk)
+    middle = desk.locator("#page p").nth(paragraphs // 2)
+    await middle.evaluate("(p) => p.scrollIntoView()")
+    at = "(p) => Math.round(p.getBoundingClientRect().top)"
+    top = await middle.evaluate(at)
+    assert 50 < top < 150
+
+    async def is_there() -> None:
+        await desk.wait_for_function(
+            """([index, top]) => {
+                const paragraph = document.querySelectorAll("#page p")[index];
+                return Math.abs(paragraph.getBoundingClientRect().top - top) < 3;
+            }""",
+            arg=[paragraphs // 2, top],
+        )
+
+    await reload(desk)
+    await is_there()
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.get_by_role("heading", name="Stories")).to_be_visible()
+    await desk.locator("#home").click()
+    await is_there()
+
+
+async def test_a_browser_that_is_full_says_so_once_and_goes_on_showing_it(desk: Page) -> None:
+    await desk.evaluate(
+        """() => {
+            window.tried = 0;
+            window.put = IDBObjectStore.prototype.put;
+            IDBObjectStore.prototype.put = () => {
+                window.tried++;
+                throw new DOMException("The disk is full", "QuotaExceededError");
+            };
+        }"""
+    )
+    await write(desk, "Once")
+    await desk.get_by_role("alert").get_by_role("button", name="Close").click()
+    tried = await desk.evaluate("() => window.tried")
+    await write(desk, " upon")
+    await desk.wait_for_function("(tried) => window.tried > tried", arg=tried)
+    await expect(desk.locator("#progress")).to_contain_text("not kept")
+    await expect(desk.get_by_role("alert")).to_be_hidden()
+    await desk.evaluate("() => { IDBObjectStore.prototype.put = window.put; }")
+    await write(desk, " a time")
+    await expect(desk.locator("#progress")).to_have_text("4 words")

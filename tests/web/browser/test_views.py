@@ -5,9 +5,11 @@ import asyncio
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.web.browser.hands import generate, ready, write
+from tests.web.browser.hands import Wire, generate, ready, reload, slowly, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+BEGINNING = "Once upon a time"
 
 
 async def held(page: Page, url: str) -> asyncio.Event:
@@ -36,6 +38,7 @@ async def test_a_view_that_comes_late_does_not_cover_the_one_chosen_since(desk: 
 
 async def test_a_panel_closed_before_it_has_come_stays_closed(desk: Page) -> None:
     may_go = await held(desk, "**/static/dials.js")
+    await reload(desk)
     settings = desk.get_by_role("button", name="Settings")
     await settings.dblclick()
     async with desk.expect_response("**/static/dials.js"):
@@ -71,3 +74,83 @@ async def test_what_a_click_could_not_do_is_told(desk: Page, complaints: list[st
     assert complaints
     complaints.clear()  # the browser's own, about the request
     await ready(desk)
+
+
+async def test_a_story_can_be_taken_along_where_the_server_is_away(desk: Page, complaints: list[str]) -> None:
+    await write(desk, BEGINNING)
+    await desk.wait_for_load_state("networkidle")
+    await desk.context.set_offline(True)
+    await desk.get_by_role("button", name="Story", exact=True).click()
+    async with desk.expect_download() as download:
+        await desk.get_by_role("button", name="Text").click()
+    assert (await (await download.value).path()).read_text() == BEGINNING
+    await desk.get_by_role("button", name="Settings").click()
+    await expect(desk.get_by_label("Temperature")).to_be_visible()
+    complaints.clear()  # the browser's own, about requests
+
+
+async def test_a_panel_that_cannot_be_fetched_is_closed_again(desk: Page, complaints: list[str]) -> None:
+    await desk.route("**/static/dials.js", lambda route: route.abort())
+    await reload(desk)
+    settings = desk.get_by_role("button", name="Settings")
+    await settings.click()
+    await expect(desk.get_by_role("alert")).to_contain_text("The server cannot be reached just now.")
+    await expect(settings).to_have_attribute("aria-expanded", "false")
+    complaints.clear()
+
+
+async def test_a_page_that_has_not_come_whole_says_so(desk: Page, complaints: list[str]) -> None:
+    await desk.route("**/static/typeset.js", lambda route: route.abort())
+    await desk.reload()
+    await expect(desk.get_by_role("link", name="Load it again")).to_be_visible()
+    complaints.clear()
+
+
+async def test_the_chosen_paper_is_there_before_the_page_is(desk: Page) -> None:
+    await desk.evaluate("() => localStorage.setItem('fablewright.settings', JSON.stringify({theme: 'dark'}))")
+    may_go = await held(desk, "**/static/main.js")
+    await desk.reload(wait_until="commit")
+    await desk.locator(".late").wait_for(state="attached")
+    await expect(desk.locator("html")).to_have_attribute("data-theme", "dark")
+    may_go.set()
+    await ready(desk)
+
+
+async def test_the_window_is_named_after_the_story(desk: Page) -> None:
+    await expect(desk).to_have_title("Fablewright")
+    await write(desk, BEGINNING)
+    await expect(desk).to_have_title(f"{BEGINNING} · Fablewright")
+    await desk.locator("#title").fill("The \u202efox")
+    await expect(desk).to_have_title("The fox · Fablewright")
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk).to_have_title("Stories · Fablewright")
+
+
+async def test_an_address_that_leads_nowhere_leads_to_the_desk(desk: Page) -> None:
+    await desk.goto("/#constructor")
+    await ready(desk)
+    await desk.goto("/shared/%E0%A4%A")
+    await expect(desk.get_by_role("heading", name="There is nothing here")).to_be_visible()
+    await desk.goto("/nothere")
+    await desk.get_by_role("link", name="To the desk").click()
+    await desk.wait_for_url("**/")
+    await ready(desk)
+
+
+async def test_who_leaves_a_comparison_ends_it(desk: Page) -> None:
+    wire = Wire(desk)
+    await slowly(desk)
+    await desk.get_by_role("link", name="Models").click()
+    await desk.get_by_label("Beginning").fill(BEGINNING)
+    await desk.get_by_label("Seed").fill("abc")
+    await desk.get_by_role("button", name="Write both").click()
+    assert wire.starts() == []
+    await desk.get_by_label("Seed").fill("7")
+    await desk.get_by_role("button", name="Write both").click()
+    for side in await desk.locator(".sides .page").all():
+        await expect(side).not_to_have_text(BEGINNING)
+    await desk.get_by_role("link", name="Shelf").click()
+    async with asyncio.timeout(30):
+        while sum(message["type"] == "done" for message in wire.heard) < 2:
+            await desk.wait_for_timeout(50)
+    assert {message["reason"] for message in wire.heard if message["type"] == "done"} == {"cancelled"}

@@ -1,5 +1,6 @@
 """Writing with the model: generate, stop, retry, undo; whose words are whose; what is sent."""
 
+import json
 import re
 
 import pytest
@@ -364,5 +365,59 @@ async def test_the_pace_of_the_words_can_be_watched(desk: Page) -> None:
     await started(desk, 5)
     assert wire.starts()[0]["pace"] > 0
     await expect(desk.locator("#status")).to_contain_text(re.compile(r"\d+ tokens/s"))
+    await desk.keyboard.press("Escape")
+    await finished(desk)
+
+
+async def test_what_has_just_been_typed_in_the_settings_counts(desk: Page) -> None:
+    wire = Wire(desk)
+    await reload(desk)
+    await desk.get_by_role("button", name="Settings").click()
+    await desk.get_by_label("Stop at").fill("The End\n")
+    assert await desk.get_by_label("Stop at").input_value() == "The End\n"
+    await desk.get_by_label("Seed", exact=True).fill("1234")
+    await desk.get_by_role("button", name="Generate").click()
+    await finished(desk)
+    (start,) = wire.starts()
+    assert (start["seed"], start["stop"]) == (1234, ["The End"])
+
+
+async def test_half_a_character_does_not_stop_the_model(desk: Page) -> None:
+    wire = Wire(desk)
+    await reload(desk)
+    await write(desk, BEGINNING)
+    await desk.evaluate("() => document.execCommand('insertText', false, ' \\ud83d fox')")
+    await generate(desk)
+    assert wire.starts()[0]["prompt"] == f"{BEGINNING} \ufffd fox"
+    assert await model_words(desk)
+
+
+async def test_a_start_that_the_server_cannot_read_is_over(desk: Page) -> None:
+    refusal = json.dumps({"type": "error", "code": "invalid_request", "message": "expected JSON, got a riddle"})
+    await desk.route_web_socket("**/ws", lambda socket: socket.on_message(lambda _: socket.send(refusal)))
+    await reload(desk)
+    await enter(desk)
+    await desk.keyboard.press("Control+Enter")
+    await expect(desk.get_by_role("alert")).to_contain_text("Expected JSON, got a riddle.")
+    await finished(desk)
+
+
+async def test_a_long_story_is_said_to_be_read(desk: Page) -> None:
+    await desk.route_web_socket("**/ws", lambda _: None)
+    await reload(desk)
+    await write(desk, "Once upon a time. " * 1250)
+    await desk.keyboard.press("Control+Enter")
+    await expect(desk.locator("#progress")).to_have_text("Reading 5,000 words…")
+
+
+async def test_who_reads_elsewhere_is_left_there_until_back_at_the_pen(desk: Page) -> None:
+    story = "\n\n".join(f"Paragraph {number}." for number in range(60))
+    await begin_slowly(desk, story, chars=5)
+    await desk.evaluate("() => scrollTo(0, 100)")
+    await started(desk, len(await text_of(desk)) + 30)
+    assert await desk.evaluate("() => scrollY") == 100
+    await desk.evaluate("() => scrollTo(0, document.documentElement.scrollHeight)")
+    bottom = await desk.evaluate("() => document.querySelector('#page').lastChild.getBoundingClientRect().bottom")
+    assert bottom < 850
     await desk.keyboard.press("Escape")
     await finished(desk)
