@@ -1,8 +1,8 @@
 """What a run will do with its time: sizes, dropout and vocabulary, from the corpus and this machine's measured speed.
 
-Nothing here is secret knowledge: a network is as large as leaves it several passes over the books, and the more passes,
-the more it is regularised. What the command line names is kept; the rest is filled in. The plan is printed before the
-run and stored in the checkpoint.
+Nothing here is secret knowledge: a network is as large as leaves each of its weights some text to learn from, and the
+more often it passes over the books, the more it is regularised. What the command line names is kept; the rest is filled
+in. The plan is printed before the run and stored in the checkpoint.
 """
 
 import math
@@ -19,9 +19,7 @@ from .loss import cross_entropy
 # Embedding and hidden width of two tied layers, small to large.
 _SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (512, 1024), (640, 1280))
 _LAYERS = 2
-_PASSES = 6.0  # over the books, at least, for networks wider than ...
-_SHORT_WIDTH = 512  # ... this hidden layer, which in three minutes beat a narrower one of twice the passes
-_SHORT_PASSES = 0.8  # at least for the others, where the smallest allows it
+_TOKENS_A_WEIGHT = 0.4  # read in the whole run, at least, by any but the smallest network
 _UPDATES = 5000  # in the whole run, where the smallest batch allows it
 _UPDATES_A_PASS = 100
 _LATER_PASSES = 3.0  # at most, of a model that has learned before: more only teach it the books by heart
@@ -104,7 +102,7 @@ def make_plan(
     bytes_per_token: float | None = None,
     has_learned: bool = False,
 ) -> Plan:
-    """Choose the largest network that still passes over the books often enough in the time given.
+    """Choose the largest network that still reads enough for its size in the time given.
 
     One that has learned before does not pass over them too often: where there is time left, the run ends early. What a
     token of these books stands for is guessed from the size of the vocabulary, unless `bytes_per_token` is known.
@@ -118,8 +116,7 @@ def make_plan(
         hidden_size = wishes.hidden_size or sizes[1]
         weights = _weights(architecture, vocab_size, embedding_size, hidden_size, layers)
         tokens = _OVERHEAD * seconds * flops / (6 * weights)
-        least = _PASSES if hidden_size > _SHORT_WIDTH else _SHORT_PASSES
-        if chosen is not None and tokens / corpus_tokens < least:
+        if chosen is not None and tokens < _TOKENS_A_WEIGHT * weights:
             break
         chosen = embedding_size, hidden_size, tokens
     assert chosen is not None

@@ -119,7 +119,10 @@ async def test_a_token_that_is_reset_meanwhile_is_told(
     environment: dict[str, str], fake: FakeDiscord, channel: Channel
 ) -> None:
     async with starting(environment) as running:
-        await fake.until(lambda: fake.gateway.is_connected)
+        assert running.stderr is not None
+        async for line in running.stderr:
+            if b" ready user=" in line:
+                break
         await fake.gateway.drop(AUTHENTICATION_FAILED)
         _, errors = await running.communicate()
         assert running.returncode == 2

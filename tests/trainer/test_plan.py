@@ -1,5 +1,7 @@
 """The plan grows with time and books, keeps what was asked for, and never promises more than the machine gives."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -19,12 +21,22 @@ def test_more_time_makes_a_larger_network() -> None:
     assert sizes[0] < sizes[-1]
 
 
-def test_a_short_run_prefers_width_to_passes_and_many_updates_to_large_ones() -> None:
+def test_a_short_run_makes_many_updates_rather_than_large_ones() -> None:
     short, long = _plan(2), _plan(120)
-    assert short.passes is not None
-    assert long.passes is not None
-    assert short.passes < 2 < 6 <= long.passes
     assert short.lanes * short.bptt < long.lanes * long.bptt
+
+
+@pytest.mark.parametrize("corpus_bytes", [6_000_000, 500_000_000])
+def test_a_network_is_as_large_as_what_it_will_read_allows_however_many_books_there_are(corpus_bytes: int) -> None:
+    for minutes in (2, 10, 30, 48):
+        plan = _plan(minutes, corpus_bytes)
+        config = asdict(plan) | {"document_id": 1}
+        sizes = {
+            name: config[name] for name in ("vocab_size", "embedding_size", "hidden_size", "layers", "document_id")
+        }
+        weights = sum(weight.numel() for weight in build_model("awd_lstm", sizes).parameters() if weight.dim() == 2)
+        assert plan.tokens is not None
+        assert 0.4 <= plan.tokens / weights < 1.6, minutes
 
 
 def test_a_small_corpus_gets_a_small_vocabulary_and_much_dropout() -> None:
