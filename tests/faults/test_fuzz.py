@@ -256,6 +256,7 @@ _SERVER_MESSAGES: dict[str, type[protocol.Message]] = {
     "text": protocol.Text,
     "done": protocol.Done,
     "error": protocol.Error,
+    "pong": protocol.Pong,
 }
 
 
