@@ -72,8 +72,10 @@ def text_files(folder: Path) -> Iterator[Path]:
     entered: set[Path] = set()  # a linked folder may hold the one that it stands in
     for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(parent)
-        folders[:] = [name for name in folders if (here / name).resolve() not in entered]
-        entered.update((here / name).resolve() for name in folders)
+        if here.resolve() in entered:
+            folders.clear()
+            continue
+        entered.add(here.resolve())
         for name in files:
             path = here / name
             if path.suffix.lower() == ".txt":

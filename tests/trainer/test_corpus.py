@@ -27,9 +27,11 @@ def test_linked_folders_are_read_once_and_links_to_nothing_are_named(tmp_path: P
     (tmp_path / "series").mkdir()
     (tmp_path / "books" / "①" / "vol²3.txt").write_text("One.")
     (tmp_path / "series" / "b.txt").write_text("Two.")
-    (tmp_path / "books" / "linked").symlink_to(tmp_path / "series")
+    (tmp_path / "books" / "c.txt").write_text("Three.")
+    for name in ("linked", "linked again"):
+        (tmp_path / "books" / name).symlink_to(tmp_path / "series")
     (tmp_path / "series" / "round").symlink_to(tmp_path / "books")
-    assert sorted(document.read() for document in read_documents(tmp_path / "books")) == ["One.", "Two."]
+    assert sorted(document.read() for document in read_documents(tmp_path / "books")) == ["One.", "Three.", "Two."]
     (tmp_path / "series" / "gone.txt").symlink_to(tmp_path / "nowhere")
     with pytest.raises(CorpusError, match=r"gone\.txt: expected a text file, got a link to nothing"):
         read_documents(tmp_path / "books")
