@@ -70,10 +70,8 @@ async def told_with_seed(page: Page, *, watch: bool) -> None:
     await reload(page)
 
 
-async def test_a_stream_cut_ten_times_is_the_text_it_would_have_been(
-    browser: Browser, cable: tuple[Cable, str]
-) -> None:
-    line, address = cable
+async def being_written_again(browser: Browser, address: str) -> tuple[Page, str]:
+    """Return a desk at which a story is being written for the second time, slowly, and what it was the first time."""
     context = await browser.new_context(base_url=address)
     page = await context.new_page()
     await open_desk(page)
@@ -87,6 +85,14 @@ async def test_a_stream_cut_ten_times_is_the_text_it_would_have_been(
     await enter(page)
     await page.keyboard.press("Control+Enter")
     await started(page, len("Once upon a time"))
+    return page, whole
+
+
+async def test_a_stream_cut_ten_times_is_the_text_it_would_have_been(
+    browser: Browser, cable: tuple[Cable, str]
+) -> None:
+    line, address = cable
+    page, whole = await being_written_again(browser, address)
     rng = random.Random(3)
     for _ in range(10):
         await asyncio.sleep(rng.uniform(0.02, 0.6))
@@ -94,31 +100,19 @@ async def test_a_stream_cut_ten_times_is_the_text_it_would_have_been(
     await finished(page)
     assert await text_of(page) == whole
     assert line.cuts == 10
-    await context.close()
+    await page.context.close()
 
 
 async def test_a_connection_that_died_without_a_word_is_left_for_another(
     browser: Browser, cable: tuple[Cable, str]
 ) -> None:
     line, address = cable
-    context = await browser.new_context(base_url=address)
-    page = await context.new_page()
-    await open_desk(page)
-    await told_with_seed(page, watch=False)
-    await write(page, "Once upon a time")
-    await generate(page)
-    whole = await text_of(page)
-    await page.keyboard.press("Control+z")
-    await saved(page)
-    await told_with_seed(page, watch=True)
-    await enter(page)
-    await page.keyboard.press("Control+Enter")
-    await started(page, len("Once upon a time"))
+    page, whole = await being_written_again(browser, address)
     line.freeze()
     assert await text_of(page) != whole
     await finished(page)
     assert await text_of(page) == whole
-    await context.close()
+    await page.context.close()
 
 
 async def test_stop_stops_where_nobody_hears_it(browser: Browser, cable: tuple[Cable, str]) -> None:

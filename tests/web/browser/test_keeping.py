@@ -358,11 +358,15 @@ async def test_what_two_tabs_set_is_kept_of_both(desk: Page, context: BrowserCon
     assert (kept["seed"], kept["max_tokens"]) == (40, 40)
 
 
+async def bring_in(desk: Page, file: Path) -> None:
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.set_input_files("#import", file)
+
+
 async def test_an_old_file_is_read_in_the_encoding_of_its_time(desk: Page, tmp_path: Path) -> None:
     file = tmp_path / "old.txt"
     file.write_bytes("“Café,” said Zoë.".encode("windows-1252"))
-    await desk.get_by_role("link", name="Shelf").click()
-    await desk.set_input_files("#import", file)
+    await bring_in(desk, file)
     await started(desk)
     assert await text_of(desk) == "“Café,” said Zoë."
 
@@ -370,8 +374,7 @@ async def test_an_old_file_is_read_in_the_encoding_of_its_time(desk: Page, tmp_p
 async def test_a_file_is_brought_in(desk: Page, tmp_path: Path) -> None:
     file = tmp_path / "From home.txt"
     file.write_bytes(b"Written at home.\r\n\r\nThe end.")
-    await desk.get_by_role("link", name="Shelf").click()
-    await desk.set_input_files("#import", file)
+    await bring_in(desk, file)
     await started(desk)
     assert await text_of(desk) == "Written at home.\n\nThe end."
     await expect(desk.locator("#title")).to_have_value("From home")
@@ -385,8 +388,7 @@ async def test_a_file_says_by_its_mark_how_it_is_written(desk: Page, tmp_path: P
     file = tmp_path / "wide.txt"
     mark = "\ufeff" if encoding == "utf-16-be" else ""
     file.write_bytes(f"{mark}“Café,” said Zoë.\r\rThe end.".encode(encoding))
-    await desk.get_by_role("link", name="Shelf").click()
-    await desk.set_input_files("#import", file)
+    await bring_in(desk, file)
     await started(desk)
     assert await text_of(desk) == "“Café,” said Zoë.\n\nThe end."
 
@@ -394,8 +396,7 @@ async def test_a_file_says_by_its_mark_how_it_is_written(desk: Page, tmp_path: P
 async def test_a_file_that_holds_no_text_is_refused(desk: Page, tmp_path: Path) -> None:
     file = tmp_path / "picture.txt"
     file.write_bytes(b"\x89PNG\r\n\0\0\0")
-    await desk.get_by_role("link", name="Shelf").click()
-    await desk.set_input_files("#import", file)
+    await bring_in(desk, file)
     await expect(desk.get_by_role("alert")).to_contain_text("This file holds something else than text.")
 
 
