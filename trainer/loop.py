@@ -96,6 +96,7 @@ class Loop:
         self._step_s, self._check_s = 0.0, 0.0  # what the last step took, and the last validation with its checkpoint
         self._validations = settings.validations  # shares of the run after which one was due
         self._validated = 0  # tokens that each validation reads
+        self._read = 0  # tokens that the last one found, where the split is shorter than that
         self._validating_s = 0.0
         self._without_gain = 0
         self._stop = False
@@ -221,7 +222,7 @@ class Loop:
         """How many held-out tokens can be read when the last validation is over: in half of the time that is left."""
         if self.clock.minutes is None:
             return max(_MEASURED, self.tokens // 20)
-        tokens_per_s = self._validated / self._check_s if self._check_s else 0.0
+        tokens_per_s = self._read / self._check_s if self._check_s else 0.0
         affordable = int(tokens_per_s * max(0.0, self.clock.seconds_left()) / 2)
         measurable = max(_LEAST_MEASURED, min(affordable, max(_MEASURED, self.tokens // 20)))
         return int(distributed.from_first([measurable], self._device)[0])
@@ -243,6 +244,7 @@ class Loop:
 
     def _validate_and_keep(self, progress: float) -> None:
         validation = self._validate(self._validated)
+        self._read = validation.tokens
         self._plateau.observe(validation.loss, epoch=self._epoch)
         self.history.append(
             {
