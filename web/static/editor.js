@@ -14,6 +14,8 @@ const LONG = 400;
 const BETWEEN_LINES = 8;
 /** Pixels of the window's top in which nothing is read. */
 const HEAD = 80;
+/** So many frames without a change, and the page is taken to be laid out. */
+const STILL = 30;
 
 /** @typedef {{element: HTMLElement, node: Text, text: string}} Paragraph */
 
@@ -39,6 +41,7 @@ export class Editor {
   }
 
   setText(text) {
+    this.#letGo();
     this.paragraphs = text.split(BREAK).map(paragraphOf);
     this.root.replaceChildren(...this.paragraphs.map((paragraph) => paragraph.element));
     this.#dress(0, this.paragraphs.length - 1);
@@ -49,6 +52,7 @@ export class Editor {
    * @returns {{first: number, last: number}} the paragraphs that were touched
    */
   apply(change) {
+    this.#letGo();
     const { at, removed, inserted } = this.#beside(change);
     const from = this.locate(at);
     const to = removed ? this.locate(at + removed) : from;
@@ -173,12 +177,30 @@ export class Editor {
     return { index, by: tops[index].top };
   }
 
-  /** Scroll so that a paragraph begins so far down the window. */
-  bringToTop({ index, by }, frames = 4) {
+  /** Scroll so that a paragraph begins so far down the window, and hold it there until the page stands still or the reader scrolls. */
+  bringToTop({ index, by }) {
     const { element } = this.paragraphs[Math.min(index, this.paragraphs.length - 1)];
-    scrollBy(0, element.getBoundingClientRect().top - by);
-    // in a long story the paragraphs around it are laid out in the next frame, and may be longer than they were taken for
-    if (frames) requestAnimationFrame(() => this.bringToTop({ index, by }, frames - 1));
+    const isAtEnd = () => scrollY + innerHeight >= document.documentElement.scrollHeight - 1;
+    let at = scrollY;
+    let still = 0;
+    // the font may come later, and what has not been laid out yet be longer or shorter than it was taken for
+    const hold = () => {
+      if (scrollY !== at && !isAtEnd()) return this.#letGo();
+      const off = element.getBoundingClientRect().top - by;
+      if (Math.abs(off) >= 1) scrollBy(0, off);
+      still = scrollY === at && document.fonts.status === "loaded" ? still + 1 : 0;
+      at = scrollY;
+      if (still === STILL) return this.#letGo();
+      this.holding = requestAnimationFrame(hold);
+    };
+    this.#letGo();
+    document.body.style.overflowAnchor = "none"; // or the browser would hold on to something else
+    hold();
+  }
+
+  #letGo() {
+    cancelAnimationFrame(this.holding);
+    document.body.style.overflowAnchor = "";
   }
 
   /** Replace what is selected as if the writer had typed it. */

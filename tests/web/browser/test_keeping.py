@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.web.browser.conftest import open_desk, watch
 from tests.web.browser.hands import (
@@ -421,25 +421,43 @@ async def test_ones_place_in_a_story_is_kept(desk: Page, paragraphs: int) -> Non
     await saved(desk)
     middle = desk.locator("#page p").nth(paragraphs // 2)
     await middle.evaluate("(p) => p.scrollIntoView()")
-    at = "(p) => Math.round(p.getBoundingClientRect().top)"
-    top = await middle.evaluate(at)
+    top = await settled(middle)
     assert 50 < top < 150
 
     async def is_there() -> None:
-        await desk.wait_for_function(
-            """([index, top]) => {
-                const paragraph = document.querySelectorAll("#page p")[index];
-                return Math.abs(paragraph.getBoundingClientRect().top - top) < 3;
-            }""",
-            arg=[paragraphs // 2, top],
-        )
+        assert abs(await settled(middle) - top) < 3
 
+    async def late(route: Route) -> None:
+        await asyncio.sleep(0.5)
+        await route.continue_()
+
+    await desk.context.route("**/fonts/*", late)
     await reload(desk)
+    await desk.evaluate("() => document.fonts.ready")
     await is_there()
     await desk.get_by_role("link", name="Shelf").click()
     await expect(desk.get_by_role("heading", name="Stories")).to_be_visible()
     await desk.locator("#home").click()
     await is_there()
+    await desk.mouse.wheel(0, 5000)  # who reads on is not held
+    await desk.wait_for_function("(p) => p.getBoundingClientRect().top < -1000", arg=await middle.element_handle())
+    assert await settled(middle) < -1000
+
+
+async def settled(element: Locator) -> float:
+    """How far down the window an element begins, in pixels, once it has not moved for twenty frames."""
+    return await element.evaluate(
+        """async (element) => {
+            let top = NaN;
+            for (let still = 0; still < 20; still++) {
+                await new Promise(requestAnimationFrame);
+                const now = element.getBoundingClientRect().top;
+                if (now !== top) still = 0;
+                top = now;
+            }
+            return top;
+        }"""
+    )
 
 
 async def test_a_browser_that_is_full_says_so_once_and_goes_on_showing_it(desk: Page) -> None:
