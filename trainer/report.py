@@ -6,6 +6,7 @@ from them, each with its numbers, so that no sentence can outlive its table.
 
 import io
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,16 +227,18 @@ def curves_svg(results: Json, axis: str) -> str:
     """Draw validation bits a byte over processor minutes ("seconds") or tokens, as SVG."""
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.subplots()
-    points = []
-    for run in results["runs"]:
-        history = run.get("train", {}).get("history", [])
-        scale = 60 if axis == "seconds" else 1e6
-        x, y = [point[axis] / scale for point in history], [point["valid_bits_per_byte"] for point in history]
-        if history:
-            axes.plot(x, y, marker=".", label=run["name"], color=_colour(results, run["name"]))
-            points += y
-    if points:  # the first validations of a run are so high that nothing else could be told apart beside them
-        axes.set_ylim(min(points) - 0.05, min(max(points), 2 * min(points)) + 0.05)
+    scale = 60 if axis == "seconds" else 1e6
+    curves = {run["name"]: run["train"]["history"] for run in results["runs"] if run.get("train", {}).get("history")}
+    if curves:
+        points = [point["valid_bits_per_byte"] for history in curves.values() for point in history]
+        ends = {name: history[-1]["valid_bits_per_byte"] for name, history in curves.items()}
+        # beside a run's first validations, and all of a poor run's, nothing else could be told apart
+        highest = min(max(points), max(1.3 * min(points), statistics.median(ends.values())))
+        for name, history in curves.items():
+            x, y = [point[axis] / scale for point in history], [point["valid_bits_per_byte"] for point in history]
+            label = name if ends[name] <= highest else f"{name} (ends at {ends[name]:.2f})"
+            axes.plot(x, y, marker=".", label=label, color=_colour(results, name))
+        axes.set_ylim(min(points) - 0.02, highest + 0.02)
         axes.legend()
     axes.set_xlabel("processor minutes a thread" if axis == "seconds" else "million tokens read")
     axes.set_ylabel("validation, bits a byte")

@@ -13,7 +13,7 @@ from core.errors import ConfigError
 from tests.tiny import TEXT
 from trainer.compare import collect, compare, read_plan
 from trainer.presets import load_preset
-from trainer.report import summary
+from trainer.report import curves_svg, summary
 
 pytestmark = pytest.mark.timeout(600)  # each training is a process of its own
 
@@ -187,6 +187,18 @@ def test_results_from_other_books_are_not_taken_for_those_of_these(plan_path: Pa
     changed.write_text(plan_path.read_text().replace("/test.txt", "/valid.txt"))
     with pytest.raises(ConfigError, match=r"holds results of another plan: .* or name another `out` and `work`"):
         compare(Namespace(plan=changed, report_only=False, only=None))
+
+
+def test_a_poor_contender_does_not_press_the_others_together() -> None:
+    def run(name: str, *bits: float) -> dict[str, Any]:
+        points = [{"seconds": 60 * at, "valid_bits_per_byte": value} for at, value in enumerate(bits)]
+        return {"name": name, "train": {"history": points}}
+
+    svg = curves_svg({"runs": [run("good", 2.0, 1.0), run("middling", 3.0, 1.2), run("poor", 9.0, 7.0)]}, "seconds")
+    labels = re.findall(r"<text[^>]*>([^<]+)</text>", svg)
+    assert {"good", "middling", "poor (ends at 7.00)"} <= set(labels)
+    assert "1.20" in labels
+    assert "2.00" not in labels
 
 
 def test_closed_vocabularies_are_not_ranked_with_open_ones() -> None:
