@@ -65,12 +65,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     config = read_config(path / CONFIG)
     tokenizer = Tokenizer.load(path / TOKENIZER)
     _check_tokenizer(tokenizer, config, path / TOKENIZER)
+    weights = _read_weights(path / WEIGHTS)
+    for name in ("layers", "rounds"):
+        count = config.model.get(name)
+        if isinstance(count, int) and count > len(weights):  # or building the model could take for ever
+            raise CheckpointError(
+                f"{path / WEIGHTS}: expected tensors for the {count} {name} that {CONFIG} describes, got {len(weights)}"
+            )
     try:
         with torch.device("meta"):  # no memory and no random numbers: the weights come from the file
             model = build_model(config.architecture, config.model)
     except CheckpointError as error:
         raise CheckpointError(f"{path / CONFIG}: {error}") from error
-    _load_weights(model, path / WEIGHTS)
+    _load_weights(model, weights, path / WEIGHTS)
     return Checkpoint(
         name=path.resolve().name,
         path=path,
@@ -151,13 +158,16 @@ def _digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(tokenizer.to_bytes()).hexdigest()
 
 
-def _load_weights(model: torch.nn.Module, file: Path) -> None:
+def _read_weights(file: Path) -> dict[str, torch.Tensor]:
     try:
-        weights = load_file(file)
+        return load_file(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"cannot read {file}: no such file") from error
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{file} is not a whole safetensors file: {error}") from error
+
+
+def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
     expected = model.state_dict()
     if odd := expected.keys() ^ weights.keys():
         raise CheckpointError(

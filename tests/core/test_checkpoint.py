@@ -133,6 +133,14 @@ def test_a_tensor_of_the_wrong_shape_is_named(damaged: Path) -> None:
         load_checkpoint(damaged)
 
 
+def test_more_layers_than_anybody_could_build_are_refused_before_they_are_built(damaged: Path) -> None:
+    config = json.loads((damaged / "config.json").read_text())
+    config["model"]["layers"] = 10**9
+    (damaged / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"expected tensors for the 1000000000 layers that config.json describes"):
+        load_checkpoint(damaged)
+
+
 def test_a_missing_tensor_is_named(damaged: Path) -> None:
     weights = load_file(damaged / "model.safetensors")
     del weights["output_bias"]
