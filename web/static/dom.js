@@ -44,9 +44,14 @@ export function day(time) {
   return date.toLocaleString("en-GB", { day: "numeric", month: "long", year, hour: "2-digit", minute: "2-digit" });
 }
 
-/** Name the window. What turns the direction of writing in a title would turn the browser's own words, too. */
+/** @returns {string} a title without what turns the direction of writing: it would turn the words around it, too */
+export function straight(title) {
+  return title.replace(/[\u202a-\u202e\u2066-\u2069]/g, "");
+}
+
+/** Name the window. */
 export function nameWindow(name) {
-  document.title = `${name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}${name && " · "}Fablewright`;
+  document.title = `${straight(name)}${name && " · "}Fablewright`;
 }
 
 /** Say in words of ours that something could not be fetched. @returns {never} */

@@ -1,6 +1,6 @@
 /** The shelf: every story this browser keeps, those kept on the server, and a way to bring one in from a file. */
 
-import { api, counted, day, h, nameWindow } from "./dom.js";
+import { api, counted, day, h, nameWindow, straight } from "./dom.js";
 import { fetchStory } from "./share.js";
 import { newMeta } from "./storage.js";
 import { Story } from "./story.js";
@@ -45,7 +45,7 @@ function item(meta, root, parts) {
   const { shelf, desk, open } = parts;
   const title = meta.title || meta.opening || "Untitled";
   const remove = async () => {
-    if (!confirm(`Delete “${title}” from this browser, with all its branches?`)) return;
+    if (!confirm(`Delete “${straight(title)}” from this browser, with all its branches?`)) return;
     if (meta.id === desk.meta.id) await desk.replace({ meta: newMeta(), nodes: [] }); // first: it could save it again
     await shelf.remove(meta.id);
     await showAgain(root, parts);
@@ -70,7 +70,7 @@ function onServer(stories, root, parts) {
     const name = title || "Untitled";
     const fetchAndOpen = async () => parts.open(await fetchStory(id));
     const remove = async () => {
-      if (!confirm(`Delete “${name}” from the server, with all its branches and links? It is nowhere else.`)) return;
+      if (!confirm(`Delete “${straight(name)}” from the server, with all its branches and links? It is nowhere else.`)) return;
       await api("DELETE", `/api/stories/${id}`);
       await showAgain(root, parts);
     };

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Dialog, Page, Route, expect
 
 from tests.web.browser.hands import Wire, generate, ready, reload, slowly, write
 
@@ -124,6 +124,15 @@ async def test_the_window_is_named_after_the_story(desk: Page) -> None:
     await expect(desk).to_have_title("The fox · Fablewright")
     await desk.get_by_role("link", name="Shelf").click()
     await expect(desk).to_have_title("Stories · Fablewright")
+    asked: list[str] = []
+
+    async def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        await dialog.dismiss()
+
+    desk.once("dialog", refuse)
+    await desk.get_by_role("button", name="Delete The").click()
+    assert asked == ["Delete “The fox” from this browser, with all its branches?"]
 
 
 async def test_an_address_that_leads_nowhere_leads_to_the_desk(desk: Page) -> None:
