@@ -17,12 +17,13 @@ from core.models import build_model
 from .loss import cross_entropy
 
 # Embedding and hidden width of two tied layers, small to large.
-_SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (512, 1024), (640, 1280))
+_SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (640, 1280))
 _LAYERS = 2
 _TOKENS_A_WEIGHT = 0.4  # read in the whole run, at least, by any but the smallest network
 _UPDATES = 5000  # in the whole run, where the smallest batch allows it
 _UPDATES_A_PASS = 100
-_LATER_PASSES = 3.0  # at most, of a model that has learned before: more only teach it the books by heart
+_LATER_PASSES = 6.0  # at most, of a model that has learned before: more only teach it the books by heart
+_LATER_DROPOUT = 0.12  # of such a model: more harms what it has learned
 _LANES = (32, 96)  # fewer rows make slow products
 _WINDOWS = (32, 64)
 _BYTES_PER_TOKEN = {512: 1.9, 1024: 2.7, 2048: 3.3, 4096: 3.8, 8192: 4.0}  # of so many pieces, on English prose
@@ -124,6 +125,7 @@ def make_plan(
     most = _LATER_PASSES * corpus_tokens if has_learned else math.inf
     is_early, tokens = tokens > most, min(tokens, most)
     passes = tokens / corpus_tokens
+    dropout = _LATER_DROPOUT if has_learned else _dropout(passes)
     bptt = wishes.bptt or _window(tokens)
     lanes = wishes.lanes or _lanes(tokens, corpus_tokens, bptt)
     return Plan(
@@ -131,7 +133,7 @@ def make_plan(
         embedding_size=embedding_size,
         hidden_size=hidden_size,
         layers=layers,
-        dropout=wishes.dropout if wishes.dropout is not None else _dropout(passes),
+        dropout=dropout if wishes.dropout is None else wishes.dropout,
         lanes=lanes,
         bptt=bptt,
         flops=flops,
