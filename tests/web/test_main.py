@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import psutil
 import pytest
 
 from tests.tiny import TEXT
-from tests.web.conftest import Desk, Written, eventually
+from tests.web.conftest import Desk, Written
 from trainer import __main__ as trainer
 from web.__main__ import main
 
@@ -258,22 +257,6 @@ async def test_systemd_is_told_of_a_signal_and_of_a_successor_but_not_that_the_o
                 new.process.send_signal(signal.SIGTERM)
                 assert await told() == "STOPPING=1"
                 assert await new.ends() == 0
-
-
-async def test_scoring_prompts_leaves_no_threads_behind_that_would_slow_the_engine(installation: Path) -> None:
-    """Prompts long enough for PyTorch to share them out to several threads, in more requests at once than cores."""
-    async with served(torch_threads=4) as server, aiohttp.ClientSession() as client:
-        process = psutil.Process(server.process.pid)
-
-        async def score(prompt: str) -> None:
-            asked = {"model": "tiny", "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 0}
-            async with client.post(f"{server.url}/v1/completions", json=asked) as response:
-                assert response.status == 200
-
-        await score("Once upon a time")
-        before = process.num_threads()
-        await asyncio.gather(*(score("Once upon a time " * number) for number in range(20, 24)))
-        await eventually(lambda: process.num_threads() <= before)
 
 
 async def test_a_socket_that_systemd_passes_is_used(installation: Path) -> None:
