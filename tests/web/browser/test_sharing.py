@@ -153,6 +153,14 @@ async def test_the_story_that_is_kept_is_the_one_that_was_there_when_it_was_aske
     await new_story(desk)
     await write(desk, "The second")
     await uploads.let_go()
+    await desk.evaluate(
+        """async () => {
+            const { Shelf } = await import("/static/storage.js");
+            const shelf = await Shelf.open();
+            const isKept = async () => (await shelf.list()).some(({ isOnServer }) => isOnServer);
+            while (!(await isKept())) await new Promise((next) => setTimeout(next, 100));
+        }"""
+    )
     await desk.get_by_role("link", name="Shelf").click()
     await expect(desk.locator(".shelf li", has_text="The first")).to_contain_text("also on the server")
     await expect(desk.locator(".shelf li", has_text="The second")).not_to_contain_text("also on the server")
