@@ -30,7 +30,7 @@ class OutOfReachError(Exception):
 
 
 class DeletedError(Exception):
-    """Somebody deleted a message of the story."""
+    """Somebody deleted the story's last message, or the channel that it stands in."""
 
 
 @dataclass(kw_only=True)
@@ -147,7 +147,7 @@ class StoryMessages:
         try:
             await self._webhook().edit_message(message_id, allowed_mentions=NO_MENTIONS, **change)
         except discord.HTTPException as error:
-            return self._survive(error)
+            return self._survive(error, message_id)
         return True
 
     async def _edit_in_channel(self, message_id: int, **change: Any) -> bool:
@@ -160,7 +160,7 @@ class StoryMessages:
             self.place.in_channel = False
             return False
         except discord.HTTPException as error:
-            return self._survive(error)
+            return self._survive(error, message_id)
         return True
 
     async def _append(self, content: str, view: discord.ui.View | None) -> int:
@@ -220,8 +220,10 @@ class StoryMessages:
         assert self.place.token is not None
         return discord.Webhook.partial(self.place.application_id, self.place.token, client=self._client)
 
-    def _survive(self, error: discord.HTTPException) -> bool:
-        """Return False where another way may still work; raise where none can."""
+    def _survive(self, error: discord.HTTPException, message_id: int | None = None) -> bool:
+        """Return False where another way may still work, or another message stand for this one; else raise."""
+        if error.code == UNKNOWN_MESSAGE and message_id in self.place.message_ids[:-1]:
+            return False
         if error.code in (UNKNOWN_MESSAGE, UNKNOWN_CHANNEL):
             raise DeletedError from None
         if error.code in (UNKNOWN_WEBHOOK, INVALID_TOKEN):

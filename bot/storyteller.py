@@ -194,7 +194,8 @@ class Storyteller:
         for story_id in lost:
             try:
                 story = await self.stories.load(story_id)
-                if story_id in self._running or not story.is_running:
+                is_another_bots = story.place.application_id != self._client.application_id
+                if story_id in self._running or not story.is_running or is_another_bots:
                     continue
                 await self._interrupt(story)
                 await self._show(story)

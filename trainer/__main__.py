@@ -220,6 +220,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--plateau-factor", type=_SHARE, default=0.5, help="what plateau multiplies the rate by after an epoch in vain")
     add("--patience", type=_COUNT, help="stop after this many validations without improvement")
     add("--validations", type=_COUNT, default=25)
+    add("--validate-tokens", type=_COUNT, help="that each of them reads; as many as time allows, if not given")
     add("--seed", type=_number(int, 0, 2**53 - 1), default=1)
     add("--device", default="cpu")
     add(

@@ -68,20 +68,27 @@ def read_documents(path: str | Path) -> list[Document]:
 
 
 def text_files(folder: Path) -> Iterator[Path]:
-    """Yield every `.txt` file below a folder, `.TXT` too. Raises CorpusError where one cannot be reached."""
+    """Yield every `.txt` file below a folder, `.TXT` too, once. Raises CorpusError where one cannot be reached.
+
+    Hidden ones are none of the books: copies that an editor keeps, a wastebasket, a Mac's notes on its files.
+    """
     entered: set[Path] = set()  # a linked folder may hold the one that it stands in
+    found: set[Path] = set()  # and a linked file may stand beside the one that it leads to
     for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(parent)
         if here.resolve() in entered:
             folders.clear()
             continue
         entered.add(here.resolve())
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = here / name
-            if path.suffix.lower() == ".txt":
+            if path.suffix.lower() == ".txt" and not name.startswith("."):
                 if not path.exists():
                     raise CorpusError(f"{path}: expected a text file, got a link to nothing")
-                yield path
+                if path.resolve() not in found:
+                    found.add(path.resolve())
+                    yield path
 
 
 def _refuse(error: OSError) -> None:

@@ -56,6 +56,7 @@ class LoopSettings:
     dropout_from: float = 0.0  # dropout is full from this progress on ...
     dropout_before: float = 1.0  # ... and multiplied by this before
     validations: int = 25  # in the whole run
+    validate_tokens: int | None = None  # that each of them reads; None for as many as the run's time allows
     save_every_s: float = 180.0
     patience: int | None = None  # validations without improvement after which to stop early
     bfloat16: bool = True
@@ -213,6 +214,8 @@ class Loop:
 
     def _affordable(self, progress: float) -> int:
         """How many tokens each validation can read: as many at the last as at the first, or they would not compare."""
+        if self.settings.validate_tokens is not None:
+            return self.settings.validate_tokens
         if self.clock.minutes is None:
             return _MOST_VALIDATED
         expected = self.tokens * (1 - self._began) / max(progress - self._began, 1e-9)

@@ -45,7 +45,7 @@ class Plan:
     tokens: float | None = None  # that the run is expected to read
     passes: float | None = None  # over the training text
     start: str | None = None  # the checkpoint that it goes on from
-    steps: int | None = None  # after which it ends, time or no time
+    steps: int | None = None  # after which it ends, if there is time for them
 
     @property
     def updates(self) -> float | None:
@@ -57,8 +57,9 @@ class Plan:
         expected = "as the command line says"
         if steps is not None:
             expected = f"{steps:,} steps"
-        elif self.flops is not None and self.tokens is not None:
-            time = f"{minutes:g} minutes" if self.steps is None else f"a part of {minutes:g} minutes"
+        elif self.flops is not None and self.tokens is not None and self.updates is not None:
+            ends_early = self.steps is not None and self.steps < self.updates + 1
+            time = f"a part of {minutes:g} minutes" if ends_early else f"{minutes:g} minutes"
             expected = (
                 f"{time} at {self.flops / 1e9:.0f} GFLOP/s, "
                 f"about {self.tokens / 1e6:.1f} million tokens, {self.passes:.1f} passes"
@@ -123,7 +124,7 @@ def make_plan(
     assert chosen is not None
     embedding_size, hidden_size, tokens = chosen
     most = _LATER_PASSES * corpus_tokens if has_learned else math.inf
-    is_early, tokens = tokens > most, min(tokens, most)
+    tokens = min(tokens, most)
     passes = tokens / corpus_tokens
     dropout = _LATER_DROPOUT if has_learned else _dropout(passes)
     bptt = wishes.bptt or _window(tokens)
@@ -139,7 +140,7 @@ def make_plan(
         flops=flops,
         tokens=tokens,
         passes=passes,
-        steps=max(1, round(tokens / (lanes * bptt))) if is_early else None,
+        steps=max(1, round(most / (lanes * bptt))) if has_learned else None,  # where there is time for them
     )
 
 

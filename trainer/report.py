@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from .floors import CLOSED
-from .tokens import perplexity_text
+from .tokens import bounded_exp, perplexity_text
 
 Json = dict[str, Any]
 
@@ -331,11 +331,12 @@ def _gaps(ranked: Sequence[Json], floors: Json | None) -> list[str]:
         for run in ranked
     ]
     lengths = [best["scores"][part]["bytes"] / best["scores"][part]["words"] for part in ("valid", "test")]
+    expected = bounded_exp(math.log(best["scores"]["valid"]["word_perplexity"]) * lengths[1] / lengths[0])
     sentences.append(
         f"A word of the validation books, with the space after it, has {lengths[0]:.2f} bytes and one of the test "
         f"books {lengths[1]:.2f}: that alone, at equal bits a byte, would make {best['name']}'s perplexity of "
         f"{_perplexity(best['scores']['valid'])} into "
-        f"{best['scores']['valid']['word_perplexity'] ** (lengths[1] / lengths[0]):,.1f}."
+        f"{perplexity_text(expected)}."
     )
     return [*sentences, *(_floor_sentences(best, floors) if floors else [])]
 

@@ -23,13 +23,16 @@ class Split:
 
 def split_named(train: Path, valid: Path, test: Path | None) -> Split:
     """Take validation and test text from files or folders of their own."""
-    documents = leave_out(read_documents(train), [path for path in (valid, test) if path is not None])
+    validating, testing = read_documents(valid), read_documents(test) if test else []
+    named = [path for path in (valid, test) if path is not None]
+    documents = leave_out(read_documents(train), [*named, *(document.path for document in validating + testing)])
     if not documents:
         raise CorpusError(f"expected training text in {train} beside the validation and test files, found none")
-    held_out = leave_out(read_documents(valid), [test] if test else [])  # test text must not choose the checkpoint
+    # test text must not choose the checkpoint
+    held_out = leave_out(validating, [*named[1:], *(document.path for document in testing)])
     if not held_out:
         raise CorpusError(f"expected validation text in {valid} beside the test files, found none")
-    return Split(train=documents, valid=held_out, test=read_documents(test) if test else [])
+    return Split(train=documents, valid=held_out, test=testing)
 
 
 def leave_out(documents: list[Document], paths: Iterable[Path]) -> list[Document]:

@@ -43,7 +43,7 @@ _TRANSFORMER_LEARNING_RATE = 1e-3  # at its peak
 _LATER_LEARNING_RATE = 5e-4  # of a model that has learned before
 _MINUTES = 30.0  # if nothing is said
 _MAY_CHANGE = {  # when a run is resumed: how long it goes on, where, and what it shows
-    *("resume", "minutes", "clock", "steps", "stop_at_step", "patience", "validations"),
+    *("resume", "minutes", "clock", "steps", "stop_at_step", "patience", "validations", "validate_tokens"),
     *("device", "bfloat16", "name", "save_bfloat16", "tensorboard", "quiet", "command_line", "out"),
 }
 
@@ -262,6 +262,7 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         dropout_before=args.pretrain_dropout,
         patience=args.patience,
         validations=args.validations,
+        validate_tokens=args.validate_tokens,
         bfloat16=args.bfloat16,
         seed=args.seed,
     )

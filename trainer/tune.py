@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _VOCABULARY = {"vocab_size", "min_count", "tokenizer"}
 _POLL_S = 0.5
 _POINTS = 25  # of a trial's time, at which it can be compared with others
+_VALIDATED = 8192  # held-out tokens at each of them: the same ones, however fast a trial is
 _SCHEMA = "fablewright_tune"
 _LOCK = 0x66775F74  # a number that only this means
 
@@ -196,7 +197,7 @@ def _training(search: Search, folder: Path, chosen: Mapping[str, Any]) -> "subpr
     arguments = [
         *(sys.executable, "-m", "trainer", "train", str(search.corpus), "--valid", str(search.valid)),
         *("--out", str(folder), "--preset", search.preset, "--minutes", str(search.minutes), "--clock", "processor"),
-        *("--seed", str(search.seed), "--quiet"),
+        *("--seed", str(search.seed), "--quiet", "--validate-tokens", str(_VALIDATED)),
         *as_arguments({**search.options, **chosen}),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(search.threads)}

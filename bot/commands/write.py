@@ -1,5 +1,6 @@
 """`/write`, and the message command "Continue this"."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -87,7 +88,9 @@ def _checked(prompt: str) -> str:
 
 
 def _shown_from(text: str) -> int:
-    """Return where to show a long text from: the start of a word."""
+    """Return where to show a long text from: the start of a word, where there is white space between words."""
     if len(text) <= SHOWN_CHARS:
         return 0
-    return text.find(" ", len(text) - SHOWN_CHARS) + 1
+    at = len(text) - SHOWN_CHARS
+    space = re.search(r"\s", text[at:])
+    return at + space.end() if space else at

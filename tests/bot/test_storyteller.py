@@ -9,7 +9,7 @@ from bot.client import Fablewright
 from bot.story import RUNNING
 from bot.storyteller import FINISH_S
 from core.errors import StoreError
-from tests.bot.watching import RunningBot, held, small_print, stands, stopped, told, words
+from tests.bot.watching import RunningBot, all_stands, held, pages, small_print, stands, stopped, told, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Person
 
@@ -79,6 +79,41 @@ async def test_a_story_is_deleted_with_its_message_when_the_store_is_back(
             await asyncio.sleep(0.5)
         await stopped(bot)
         assert await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id)) == []
+
+
+async def test_a_story_of_which_an_earlier_message_was_deleted_moves_into_the_others(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.splitting.PAGE_CHARS", 300)  # so that a short story takes several messages
+    await fake.slash(ada, channel, "write", prompt="Once upon a time", length=300, seed=3)
+    first, second, *_ = await all_stands(fake, channel)
+    await stopped(bot)
+    await fake.delete(first)
+    await fake.press(ada, pages(fake, channel)[-1], "Undo")
+    await fake.until(lambda: words(second) == "Once upon a time")
+    await fake.until(lambda: pages(fake, channel) == [second])
+    await fake.press(ada, second, "Continue")
+    await fake.until(lambda: "Stop" in pages(fake, channel)[-1].buttons)
+
+
+async def test_stories_of_another_application_are_not_taken_for_lost(
+    fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
+) -> None:
+    async with running_bot(bot__pace=20) as bot:
+        asked = await fake.slash(ada, channel, "write", prompt="Once", length=500)
+        await fake.until(lambda: asked.original and len(asked.original.edited_at) >= 2)
+        (story,) = await bot.store.stories.of_user(bot.store.opaque.key("user", ada.id))
+        telling = bot.storyteller._running.pop(story.id)  # as it is to a bot that did not begin it
+        lost = await bot.storyteller.stories.load(story.id)
+        lost.place.application_id += 1
+        await bot.storyteller.stories.save(lost)
+        await bot.storyteller.recover()
+        assert (await bot.storyteller.stories.load(story.id)).reason == RUNNING
+        lost.place.application_id -= 1
+        await bot.storyteller.stories.save(lost)
+        await bot.storyteller.recover()
+        assert (await bot.storyteller.stories.load(story.id)).reason != RUNNING
+        bot.storyteller._running[story.id] = telling
 
 
 async def test_a_story_cannot_be_gone_on_with_while_its_undo_is_on_its_way(

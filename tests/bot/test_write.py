@@ -200,6 +200,14 @@ async def test_an_earlier_message_of_a_story_can_be_continued(
     assert words(first).startswith("A *star* \\ and\n-# a dash. Once upon")
 
 
+async def test_the_end_of_a_long_story_without_spaces_is_shown(
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
+) -> None:
+    first = await stands(fake, await fake.slash(ada, channel, "write", prompt="好" * 1500, length=1))
+    message = await stands(fake, await fake.use_on_message(ada, first, "Continue this"))
+    assert 380 < words(message).count("好") < 420
+
+
 async def test_the_pictures_of_a_message_are_no_words(
     fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
 ) -> None:

@@ -37,6 +37,16 @@ def test_linked_folders_are_read_once_and_links_to_nothing_are_named(tmp_path: P
         read_documents(tmp_path / "books")
 
 
+def test_what_is_hidden_is_no_book_and_a_linked_book_is_read_once(tmp_path: Path) -> None:
+    books = tmp_path / ".books"
+    for name in ("a.txt", "._a.txt", ".ipynb_checkpoints/a-checkpoint.txt", ".Trash-1000/files/b.txt"):
+        (books / name).parent.mkdir(parents=True, exist_ok=True)
+        (books / name).write_text(name)
+    (books / "favourites").mkdir()
+    (books / "favourites" / "a.txt").symlink_to(books / "a.txt")
+    assert [document.read() for document in read_documents(books)] == ["a.txt"]
+
+
 def test_one_file_is_a_corpus(tmp_path: Path) -> None:
     (tmp_path / "book.md").write_text("A book.")
     assert [document.read() for document in read_documents(tmp_path / "book.md")] == ["A book."]

@@ -96,6 +96,17 @@ def test_named_folders_inside_the_corpus_are_not_trained_on(tmp_path: Path) -> N
     assert [_texts(part) for part in (split.train, split.valid, split.test)] == [["train"], ["valid"], []]
 
 
+def test_books_that_links_in_a_named_folder_lead_to_are_not_trained_on(tmp_path: Path) -> None:
+    for folder in ("books", "valid", "test"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "books" / f"{name}.txt").write_text(name)
+    (tmp_path / "valid" / "b.txt").symlink_to(tmp_path / "books" / "b.txt")
+    (tmp_path / "test" / "c.txt").symlink_to(tmp_path / "books" / "c.txt")
+    split = split_named(tmp_path / "books", tmp_path / "valid", tmp_path / "test")
+    assert [_texts(part) for part in (split.train, split.valid, split.test)] == [["a"], ["b"], ["c"]]
+
+
 def test_named_test_text_inside_the_validation_folder_does_not_choose_the_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "held" / "test").mkdir(parents=True)
     for name in ("book.txt", "held/valid.txt", "held/test/test.txt"):

@@ -80,6 +80,11 @@ export class Desk {
     this.#pickUp();
   }
 
+  /** Whether closing the window would lose what stands here. */
+  get wouldLose() {
+    return this.isUnkept || (!this.shelf.keeps && this.story.nodes.size > 1);
+  }
+
   async putAway() {
     this.#leave();
     this.why.hide();
@@ -178,7 +183,7 @@ export class Desk {
     const before = this.story.current;
     const node = this.story.continueAt(at, given, this.#made());
     if (node.removed || node.given) this.#showText();
-    this.#write(node, { before });
+    this.#write(node, { before, again: () => this.generate(at, given) });
   }
 
   /** Write the last continuation again, with a seed of its own. */
@@ -189,7 +194,7 @@ export class Desk {
     const node = this.story.retry({ sampling, checkpoint });
     if (!node) return;
     this.#showText();
-    this.#write(node, { before });
+    this.#write(node, { before, again: () => this.retry() });
   }
 
   /** Another word in the place of one of the model's; the text as it was stays on its own branch. */
@@ -230,31 +235,31 @@ export class Desk {
   }
 
   undo() {
-    this.editor.finish();
-    this.#leave();
-    this.story.undo();
-    this.#showText();
+    this.#step(() => this.story.undo());
   }
 
   redo() {
-    this.editor.finish();
-    this.#leave();
-    this.story.redo();
-    this.#showText();
+    this.#step(() => this.story.redo());
   }
 
   go(id) {
     this.editor.finish();
-    if (id === this.story.current) return;
-    this.#leave();
-    this.story.go(id);
-    this.#showText();
+    if (id !== this.story.current) this.#step(() => this.story.go(id));
   }
 
-  /** Another tab may still write the continuation that stands here: what is built on it would move as it grows. */
+  /** Walk the tree, and show what that changes. */
+  #step(walk) {
+    this.editor.finish();
+    this.#leave();
+    walk();
+    this.#showText();
+    if (document.activeElement === this.editor.root) this.editor.revealCaret();
+  }
+
+  /** Another tab may still write a continuation on this path: what is built on it would move as it grows. */
   #standApart() {
-    const { id, made } = this.story.node();
-    if (made && !made.reason && id !== this.live?.node) this.story.copy();
+    const growing = this.story.growing(this.live?.node);
+    if (growing) this.story.copy(growing.id);
   }
 
   #made() {
@@ -262,9 +267,12 @@ export class Desk {
     return { sampling, checkpoint: this.meta.checkpoint };
   }
 
-  /** @param {{before?: string, stream?: string, received?: number}} from  what stood there, or how far the stream has come */
-  #write(node, { before, ...earlier }) {
-    const live = { node: node.id, before, story: this.story, text: "", tokens: [], count: 0, began: performance.now(), follows: true };
+  /**
+   * @param {{before?: string, again?: () => void, stream?: string, received?: number}} from  what stood there and what to
+   *   do once more if nothing comes, or how far the stream has come
+   */
+  #write(node, { before, again, ...earlier }) {
+    const live = { node: node.id, before, again, story: this.story, text: "", tokens: [], count: 0, began: performance.now(), follows: true };
     this.live = live;
     const whole = this.story.prompt(node.id);
     const prompt = fitting(whole, this.settings.limits.max_prompt_bytes);
@@ -384,11 +392,13 @@ export class Desk {
     live.story.describe(live.node, { reason: "error", stream: undefined });
     if (isHere) {
       this.live = null;
-      this.#dropUnwritten(live);
+      const isDropped = this.#dropUnwritten(live);
       this.#lift();
       this.#progress("");
+      const { current } = this.story;
+      const again = () => (isDropped && live.again && this.story.current === current ? live.again() : this.generate());
       const isGone = code === "unknown_checkpoint";
-      this.notice(sentence(message), isGone ? h("a", { href: "#models" }, "Choose another") : h("button", { type: "button", onclick: () => this.generate() }, "Try again"));
+      this.notice(sentence(message), isGone ? h("a", { href: "#models" }, "Choose another") : h("button", { type: "button", onclick: again }, "Try again"));
     }
     this.#saveSoon();
   }
@@ -401,12 +411,13 @@ export class Desk {
     this.#progress("");
   }
 
-  /** A continuation of which nothing came is no step to stand on. */
+  /** A continuation of which nothing came is no step to stand on. @returns {boolean} whether it was one */
   #dropUnwritten({ node, before }) {
-    if (this.story.current !== node || this.story.node(node).inserted) return;
+    if (this.story.current !== node || this.story.node(node).inserted) return false;
     if (before) this.story.go(before);
     else this.story.undo();
     this.#showText(); // what it was to stand in place of
+    return true;
   }
 
   #lift() {

@@ -108,7 +108,7 @@ export class Dials {
       }
     });
     this.shown.push(() => (input.checked = this.settings.keepsLog));
-    const why = h("small", { id: "why-log" }, "Helps whoever runs it to see how it is used; off, your texts leave no trace there.");
+    const why = h("small", { id: "why-log" }, "Helps whoever runs it to see how it is used; off, none of your text enters its log.");
     return h("div", { class: "toggle" }, input, h("label", { for: "set-log" }, "Let the server log them"), why);
   }
 

@@ -166,8 +166,9 @@ export class Editor {
     const range = document.createRange();
     range.setStart(...this.#boundary(from));
     range.setEnd(...this.#boundary(to));
-    const rects = range.getClientRects();
-    return rects[0] ?? range.startContainer.parentElement.getBoundingClientRect();
+    const { startContainer: at } = range; // an empty paragraph has no letters, but a place
+    const element = at.nodeType === Node.TEXT_NODE ? at.parentElement : at;
+    return range.getClientRects()[0] ?? element.getBoundingClientRect();
   }
 
   /** @returns {{index: number, by: number}} the paragraph at the top of the window, and how far down it begins */
@@ -347,26 +348,36 @@ export class Editor {
     const after = [...this.root.childNodes].map((child) => child.textContent).join(BREAK);
     if (after === before) return;
     const alone = this.#changedAlone();
-    if (alone < 0) {
+    if (alone < 0 || !this.#isPlain(this.paragraphs[alone])) {
       const caret = this.#readCaret();
-      this.setText(after);
+      if (alone < 0) this.setText(after);
+      else this.#makePlain(this.paragraphs[alone]);
       this.select(Math.min(caret, after.length));
-    } else {
-      this.#settle(this.paragraphs[alone], this.paragraphs[alone].node.data);
-      this.#dress(alone, alone);
-    }
+    } else this.#settle(this.paragraphs[alone], this.paragraphs[alone].node.data);
+    if (alone >= 0) this.#dress(alone, alone);
     const [first, last] = alone < 0 ? [0, this.paragraphs.length - 1] : [alone, alone];
     this.handlers.onEdit(difference(before, after), { first, last });
   }
 
-  /** @returns {number} the paragraph in whose own text all of the browser's change lies, or -1: the others need no redrawing */
+  /** @returns {number} the paragraph in which all of the browser's change lies, or -1: the others need no redrawing */
   #changedAlone() {
     const { childNodes } = this.root;
     if (childNodes.length !== this.paragraphs.length) return -1;
     const changed = this.paragraphs.filter(({ element, text }, index) => childNodes[index] !== element || element.textContent !== text);
-    const [{ element, node }] = changed;
-    const isPlain = changed.length === 1 && element.firstChild === node && element.textContent === node.data;
-    return isPlain && !node.data.includes(BREAK) ? this.paragraphs.indexOf(changed[0]) : -1;
+    const isAlone = changed.length === 1 && !changed[0].element.textContent.includes(BREAK);
+    return isAlone ? this.paragraphs.indexOf(changed[0]) : -1;
+  }
+
+  #isPlain({ element, node }) {
+    return element.firstChild === node && element.textContent === node.data;
+  }
+
+  /** An input method that begins in an empty paragraph brings a text node of its own: what it wrote goes into ours. */
+  #makePlain(paragraph) {
+    const { element, node } = paragraph;
+    node.data = element.textContent;
+    element.replaceChildren(node);
+    this.#settle(paragraph, node.data);
   }
 
   /** @returns {number} the caret's place in what the page shows, whatever the paragraphs were before */

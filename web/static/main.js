@@ -85,6 +85,7 @@ async function main() {
   addEventListener("popstate", turn); // comes with every change of the hash, too
   history.scrollRestoration = "manual";
   await route();
+  addEventListener("beforeunload", (event) => desk.wouldLose && event.preventDefault());
   addEventListener("unhandledrejection", ({ reason }) => desk.notice(reason.message)); // what a click could not do
   streams.connect();
   sendUnsent(desk, shelf);

@@ -44,7 +44,7 @@ export async function renderSharing(root, desk, one = { meta: desk.meta, story: 
       { class: "toggle" },
       keep,
       h("label", { for: "on-server" }, "Keep it there too"),
-      h("small", { id: "why-on-server" }, meta.isOnServer ? "It is there, and every change follows." : "Otherwise it stays in this browser alone."),
+      h("small", { id: "why-on-server" }, meta.isOnServer ? "It is there, and every change follows." : "Otherwise the story stays in this browser; what the model reads of it may be logged, see Settings."),
     ),
     h("div", { class: "row" }, share),
     h("ul", { class: "links" }, ...links.map((link) => linkItem(link, meta, attempt))),

@@ -17,7 +17,7 @@ export async function showShelf(root, parts) {
   const kept = await shelf.list();
   const here = kept.filter((meta) => (meta.nodes ?? meta.words) || meta.title);
   const known = new Set(kept.map((meta) => meta.id));
-  const there = await api("GET", "/api/stories").then((answer) => answer.stories).catch(() => []);
+  const there = h("section", {});
   const fresh = () => open({ meta: newMeta(), nodes: [] });
   const file = h("input", { type: "file", accept: ".txt,.md,text/plain,text/markdown", id: "import" });
   file.addEventListener("change", () => file.files[0] && bringIn(file.files[0], parts));
@@ -31,7 +31,12 @@ export async function showShelf(root, parts) {
     ),
     h("ul", { class: "shelf" }, ...here.map((meta) => item(meta, root, parts))),
     ...(here.length ? [] : [h("p", { class: "hint" }, "Nothing here yet. What you write is kept in this browser by itself.")]),
-    ...onServer(there.filter((story) => !known.has(story.id)), root, parts),
+    there,
+  );
+  // not waited for: what this browser keeps is shown whether the server answers or not
+  api("GET", "/api/stories").then(
+    ({ stories }) => there.append(...onServer(stories.filter(({ id }) => !known.has(id)), root, parts)),
+    (error) => there.append(h("p", { class: "hint" }, `Stories that are only on the server are not shown: ${error.message}`)),
   );
 }
 

@@ -168,10 +168,21 @@ export class Story {
     return this.#continuation({ parent: this.current, at: start, removed: this.length() - start }, given, made);
   }
 
-  /** Stand on a copy of the continuation that stands here, as it is now; the other may still grow. */
-  copy() {
-    const { id, made, ...fields } = structuredClone(this.node());
-    this.#add({ ...fields, made: { ...made, stream: undefined, reason: "interrupted" }, time: Date.now() });
+  /** Stand on a copy of the path from the continuation `id` on, as it is now; the other may still grow. */
+  copy(id) {
+    const path = this.path();
+    const from = path.findIndex((node) => node.id === id);
+    let { parent } = path[from];
+    for (const node of path.slice(from)) {
+      const { id: copied, made, ...fields } = structuredClone(node);
+      const facts = made && { made: { ...made, stream: undefined, reason: made.reason ?? "interrupted" } };
+      parent = this.#add({ ...fields, ...facts, parent, time: Date.now() }).id;
+    }
+  }
+
+  /** @returns {?Node} the first continuation of the path that may still grow, other than `own` */
+  growing(own) {
+    return this.path().find(({ id, made }) => made && !made.reason && id !== own) ?? null;
   }
 
   /** @returns {?Node} the continuation whose words are the last ones of the text */
@@ -262,7 +273,7 @@ export class Story {
   }
 
   canRedo() {
-    return Boolean(this.next());
+    return Boolean(this.#ahead());
   }
 
   /** Back to what stood there before: the parent, or the end of the branch that this one left in the middle. */
@@ -274,10 +285,16 @@ export class Story {
   }
 
   redo() {
-    if (this.canRedo()) this.go(this.next());
+    if (this.canRedo()) this.go(this.#ahead());
   }
 
-  /** @returns {string|undefined} where redo leads: down the branch that was left last */
+  /** @returns {string|undefined} where redo leads: to what was undone last, or down the branch that was left last */
+  #ahead() {
+    const undone = this.trail.get(this.current);
+    return this.nodes.get(undone)?.origin === this.current ? undone : this.next();
+  }
+
+  /** @returns {string|undefined} the child that was stood on last, or the newest */
   next(id = this.current) {
     const branches = this.branches(id);
     const last = this.trail.get(id);

@@ -117,6 +117,22 @@ async def test_branching_at_what_is_left_of_a_word_cuts_nothing_else(desk: Page)
     assert wire.starts()[1]["prompt"] == before + choice
 
 
+async def test_redo_finds_a_branch_that_began_before_the_last_step(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    await write(desk, " And so it went.")
+    whole = await text_of(desk)
+    await caret_to(desk, 10)
+    await desk.keyboard.press("Control+Alt+Enter")
+    await finished(desk)
+    other = await text_of(desk)
+    assert other != whole
+    await desk.keyboard.press("Control+z")
+    assert await text_of(desk) == whole
+    await desk.keyboard.press("Control+y")
+    assert await text_of(desk) == other
+
+
 async def test_neither_the_end_nor_part_of_a_character_can_be_chosen(desk: Page) -> None:
     """The real server's words, with two alternatives more."""
     more = [{"text": "", "logprob": -8.0}, {"text": "\ufffd", "logprob": -9.0}]

@@ -1,7 +1,7 @@
 """The page as an editor: whatever hands, clipboards and input methods do, page and story hold the same text."""
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.web.browser.hands import caret_to, text_of, write
 
@@ -104,6 +104,41 @@ async def test_composing_in_one_paragraph_leaves_the_others_as_they_are(desk: Pa
     await devtools.send("Input.insertText", {"text": "é"})
     assert await text_of(desk) == "One\n\nTwo\n\nThreeé"
     assert await desk.locator("#page p[data-old]").count() == 3
+
+
+async def test_a_paragraph_begun_in_the_middle_is_seen_and_an_input_method_writes_into_it(desk: Page) -> None:
+    paragraphs = [f"Paragraph {number}." for number in range(60)]
+    await write(desk, "\n\n".join(paragraphs))
+    await desk.evaluate(
+        """() => {
+            const middle = document.querySelectorAll("#page p")[20];
+            getSelection().collapse(middle.firstChild, middle.firstChild.length);
+            middle.scrollIntoView({ block: "center" });
+        }"""
+    )
+    await desk.evaluate("document.querySelectorAll('#page p').forEach((element) => (element.dataset.old = 'yes'))")
+    before = await desk.evaluate("() => scrollY")
+    await desk.keyboard.press("Enter")
+    assert await desk.evaluate("() => scrollY") == before
+    devtools = await desk.context.new_cdp_session(desk)
+    for text in ("w", "wo", "wor"):
+        await devtools.send(
+            "Input.imeSetComposition", {"text": text, "selectionStart": len(text), "selectionEnd": len(text)}
+        )
+    await devtools.send("Input.insertText", {"text": "word"})
+    await desk.keyboard.type("!")
+    assert await text_of(desk) == "\n\n".join([*paragraphs[:21], "word!", *paragraphs[21:]])
+    assert await desk.evaluate("() => scrollY") == before
+    assert await desk.locator("#page p[data-old]").count() == 60
+
+
+async def test_what_undo_changes_is_scrolled_to(desk: Page) -> None:
+    await write(desk, "\n\n".join(f"Paragraph {number}." for number in range(60)))
+    await desk.wait_for_timeout(1300)  # a pause ends a step
+    await desk.keyboard.type(" Last.")
+    await desk.evaluate("() => scrollTo(0, 0)")
+    await desk.keyboard.press("Control+z")
+    await expect(desk.locator("#page p").last).to_be_in_viewport()
 
 
 async def test_undo_is_where_it_is_on_any_keyboard(desk: Page) -> None:

@@ -129,6 +129,29 @@ async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typ
     assert await text_of(desk) == whole
 
 
+async def test_what_is_typed_below_what_another_tab_is_writing_stays_too(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await begin_slowly(desk, BEGINNING, chars=8)
+    await desk.keyboard.press("Control+Home")
+    await desk.keyboard.type("NOTE ")
+    await desk.wait_for_timeout(2000)  # it is saved meanwhile, and grows on
+    other = await another_tab(desk, context, complaints)
+    await started(other, len(BEGINNING))
+    await write(other, " MINE")
+    text = await text_of(other)
+    assert text.startswith("NOTE ")
+    await started(desk, len(text) + 20)
+    await desk.keyboard.press("Escape")
+    await finished(desk)
+    whole = await text_of(desk)
+    await saved(desk)
+    await reload(other)
+    assert await text_of(other) == text
+    await reload(desk)
+    assert await text_of(desk) == whole
+
+
 async def test_a_copy_of_the_tab_takes_the_pen_and_the_first_tab_reads_on(
     desk: Page, context: BrowserContext, complaints: list[str]
 ) -> None:
@@ -259,6 +282,22 @@ async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
     await desk.get_by_role("link", name="Shelf").click()
     await desk.get_by_role("button", name="Delete The second story.").click()
     await expect(titles).to_have_text(["The first story."])
+
+
+async def test_the_shelf_does_not_wait_for_a_server_that_hangs(desk: Page, complaints: list[str]) -> None:
+    hanging = asyncio.Event()
+
+    async def hang(route: Route) -> None:
+        await hanging.wait()
+        await route.abort()
+
+    await desk.route("**/api/stories", hang)
+    await write(desk, BEGINNING)
+    await desk.get_by_role("link", name="Shelf").click()
+    await expect(desk.locator(".shelf .title")).to_have_text(BEGINNING)
+    hanging.set()
+    await expect(desk.get_by_text("only on the server are not shown")).to_be_visible()
+    complaints.clear()  # of the browser, about the request
 
 
 async def test_a_story_whose_page_is_empty_just_now_stays_on_the_shelf(desk: Page) -> None:
@@ -478,6 +517,11 @@ async def test_a_browser_that_is_full_says_so_once_and_goes_on_showing_it(desk: 
     await desk.wait_for_function("(tried) => window.tried > tried", arg=tried)
     await expect(desk.locator("#progress")).to_contain_text("not kept")
     await expect(desk.get_by_role("alert")).to_be_hidden()
+    async with desk.expect_event("dialog") as asked:
+        await desk.evaluate("() => setTimeout(() => location.reload())")
+        dialog = await asked.value
+    assert dialog.type == "beforeunload"
+    await dialog.dismiss()
     await desk.evaluate("() => { IDBObjectStore.prototype.put = window.put; }")
     await write(desk, " a time")
     await expect(desk.locator("#progress")).to_have_text("4 words")

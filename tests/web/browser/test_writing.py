@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, WebSocketRoute, expect
 
 from tests.web.browser.hands import (
     Wire,
@@ -400,6 +400,37 @@ async def test_a_start_that_the_server_cannot_read_is_over(desk: Page) -> None:
     await desk.keyboard.press("Control+Enter")
     await expect(desk.get_by_role("alert")).to_contain_text("Expected JSON, got a riddle.")
     await finished(desk)
+
+
+async def test_try_again_does_what_was_refused(desk: Page) -> None:
+    is_full, wire = False, Wire(desk)
+
+    def refuse(message: str | bytes) -> str:
+        heard = json.loads(message)
+        return json.dumps({"type": "error", "id": heard["id"], "code": "rate_limited", "message": "too many requests"})
+
+    def between(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        socket.on_message(
+            lambda sent: socket.send(refuse(sent)) if is_full and "start" in str(sent) else server.send(sent)
+        )
+
+    await desk.route_web_socket("**/ws", between)
+    await reload(desk)
+    await write(desk, BEGINNING)
+    await generate(desk)
+    first = await text_of(desk)
+    is_full = True
+    await desk.keyboard.press("Control+Shift+Enter")
+    await expect(desk.get_by_role("alert")).to_contain_text("Too many requests.")
+    assert await text_of(desk) == first
+    is_full = False
+    await desk.get_by_role("button", name="Try again").click()
+    await desk.wait_for_function("(first) => document.querySelector('#page').textContent !== first", arg=first)
+    await finished(desk)
+    assert [start["prompt"] for start in wire.starts()] == [BEGINNING] * 2  # that reached the server
+    await desk.keyboard.press("Control+z")
+    assert await text_of(desk) == first
 
 
 async def test_a_long_story_is_said_to_be_read(desk: Page) -> None:
