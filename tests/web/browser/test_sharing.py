@@ -194,7 +194,7 @@ async def test_what_is_taken_from_the_server_does_not_come_back(desk: Page) -> N
     await desk.get_by_label("Keep it there too").uncheck()
     async with desk.expect_response(is_upload):
         await uploads.let_go()
-    await expect(desk.get_by_text("Otherwise it stays")).to_be_visible()
+    await expect(desk.get_by_text("Otherwise the story stays")).to_be_visible()
     assert await on_server(desk) == []
 
 
@@ -206,7 +206,7 @@ async def test_a_wish_that_is_taken_back_at_once_is_taken_back_whole(desk: Page)
     await desk.get_by_label("Keep it there too").uncheck()
     async with desk.expect_response(lambda response: response.request.method == "DELETE"):
         await uploads.let_go()
-    await expect(desk.get_by_text("Otherwise it stays")).to_be_visible()
+    await expect(desk.get_by_text("Otherwise the story stays")).to_be_visible()
     await desk.get_by_role("link", name="Shelf").click()
     await expect(desk.locator(".shelf li")).to_have_count(1)
     await expect(desk.locator(".shelf li")).not_to_contain_text("also on the server")
