@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError, create_model
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from .errors import ConfigError
 
@@ -41,6 +41,10 @@ class Config:
         self._refuse_unknown_overrides(name, owner)
         try:
             return getattr(root(**{name: dict(self._tables.get(name, {}))}), name)  # type: ignore[no-any-return]
+        except SettingsError:
+            given = [key for key in sorted(os.environ) if key.upper().startswith(f"{PREFIX}{name.upper()}")]
+            message = "expected a list or a table as JSON, such as '[\"127.0.0.1/32\"]', in one of"
+            raise ConfigError(f"environment: {message} {', '.join(given)}") from None
         except ValidationError as error:
             problems = "; ".join(_describe(problem, owner) for problem in error.errors())
             raise ConfigError(f"{self.path}: {problems}") from None

@@ -6,8 +6,9 @@ Built from parts that are ready: engines, writer and store are opened by whoever
 import asyncio
 import logging
 import weakref
+from http import HTTPStatus
 
-from aiohttp.web import Application, Request, RouteDef, WebSocketResponse, get
+from aiohttp.web import Application, Request, RouteDef, StreamResponse, WebSocketResponse, get
 
 from core.engines import Engines
 from core.requests import Limits as RequestLimits
@@ -89,6 +90,7 @@ class Web:
         app.add_routes(self._routes())
         app.on_response_prepare.append(send_headers)
         app.on_response_prepare.append(send_new_cookie)
+        app.on_response_prepare.append(self._let_go)
         app.on_shutdown.append(self._say_goodbye)
         return app
 
@@ -168,6 +170,12 @@ class Web:
         self.health.is_draining = True
         for socket in self._sockets:
             socket.close_when_done()
+
+    async def _let_go(self, request: Request, response: StreamResponse) -> None:
+        """Keep no connection open while leaving: what comes next on it is for our successor to answer."""
+        if self.health.is_draining and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            response.force_close()
+            response.headers["Connection"] = "close"
 
     async def streams_ended(self) -> None:
         """Return when every stream stands in the log; once the engines are closed, that takes a commit or two."""

@@ -17,7 +17,7 @@ from .problems import RefusedError
 from .settings import WebSettings
 from .visitors import VISITOR
 
-_WHOLE = "/api/stories/", "/api/shared/", "/api/me/export"  # answers that may be megabytes
+_WHOLE = "/api/stories", "/api/shared/", "/api/me/export"  # answers that may be megabytes, or take some work
 _FORGET_ABOVE = 10_000  # clients remembered before those with a full allowance are dropped
 
 

@@ -106,14 +106,9 @@ class OpenAI:
         return await self._answer(request, plan)
 
     async def _read(self, request: Request, kind: type[AnyBody]) -> AnyBody:
-        """Read a body; one that is refused counts like a text, for it may be large."""
-        try:
-            return await read_body(
-                request, kind, timeout_s=self._settings.request_timeout_s, most_bytes=self._most_bytes
-            )
-        except InputError:
-            self._generations.limits.spend(request[VISITOR].client)
-            raise
+        """Read a body; it counts like a text whatever comes of it, for it may be large."""
+        self._generations.limits.spend(request[VISITOR].client)
+        return await read_body(request, kind, timeout_s=self._settings.request_timeout_s, most_bytes=self._most_bytes)
 
     async def models(self, request: Request) -> Response:
         """List the checkpoints."""
@@ -186,7 +181,7 @@ class OpenAI:
         if seed > SEED_RANGE - n:
             message = f"seed must be in [0, {SEED_RANGE - n}] where n is {n}, got {reprlib.repr(seed)}"
             raise InputError(message, "seed")
-        self._generations.limits.spend(request[VISITOR].client, total)
+        self._generations.limits.spend(request[VISITOR].client, total - 1)  # the first was when the body was read
         return [
             Choice(index=index, prompt=plan.prompts[index // n], seed=seed + index % n, reason="length")
             for index in range(total)

@@ -195,8 +195,8 @@ class Stories:
 
     async def share(self, request: Request) -> Response:
         """Make a link to a text as it stands now."""
-        story = await self._own(request)
         body = await read_body(request, ShareBody, timeout_s=self._timeout_s)
+        story = await self._own(request)  # not before: it may be deleted while the body is on its way
         node_id = secrets.token_hex(16)
         title = {"title": body.title or story.title}
         snapshot = {"id": node_id, "kind": SNAPSHOT, "text": body.text, "details": title}

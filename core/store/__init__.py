@@ -77,6 +77,8 @@ class Store:
                 log.info("retention: rows_deleted=%d", deleted)
             except StoreError as error:
                 log.warning("retention waits: %s", error)
+            except Exception:  # a task's border: what must be deleted is tried again in an hour
+                log.exception("retention failed")
             await asyncio.sleep(_RETENTION_EVERY_S)
 
 

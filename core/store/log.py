@@ -41,7 +41,7 @@ class LogSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     keep_text: bool = True
-    retention_days: int = Field(default=90, ge=0)
+    retention_days: int = Field(default=90, ge=0, le=36_500)
     spool_mb: int = Field(default=32, ge=1)
 
 

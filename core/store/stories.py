@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from ..errors import InputError, StoreError
 from ..tables import Node, Share, Story
@@ -35,8 +36,9 @@ class Stories:
             return await session.get(Story, story_id)
 
     async def of_user(self, user_key: str, *, limit: int = 100) -> Sequence[Story]:
-        """Return a user's stories, the last touched first."""
+        """Return a user's stories without their details, the last touched first."""
         query = sa.select(Story).where(Story.user_key == user_key).order_by(Story.updated_at.desc()).limit(limit)
+        query = query.options(defer(Story.details, raiseload=True))
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
 
@@ -227,16 +229,19 @@ async def _story(session: AsyncSession, story_id: str) -> Story:
 
 async def _refuse_too_much(session: AsyncSession, story_id: str) -> None:
     """Raise InputError for a story that is larger than anybody writes; what lies behind links does not count."""
-    text_size, details_size = (
+    text_size, details_size, sampling_size = (
         sa.func.coalesce(sa.func.sum(sa.func.length(column)), 0)  # there may be nothing but links
-        for column in (Node.text, sa.cast(Node.details, sa.Text))
+        for column in (Node.text, sa.cast(Node.details, sa.Text), sa.cast(Node.sampling, sa.Text))
     )
     own = sa.and_(Node.story_id == story_id, Node.kind != SNAPSHOT)
-    text, details = (await session.execute(sa.select(text_size, details_size).where(own))).one()
+    sizes = sa.select(text_size, details_size + sampling_size).where(own)
+    text, details = (await session.execute(sizes)).one()
     if text > MOST_CHARACTERS:
         raise InputError(f"a story may have at most {MOST_CHARACTERS:,} characters over all its steps")
     if details > MOST_DETAILS:
-        raise InputError(f"the details of a story's steps may have at most {MOST_DETAILS:,} characters of JSON")
+        raise InputError(
+            f"the details and sampling of a story's steps may have at most {MOST_DETAILS:,} characters of JSON"
+        )
 
 
 async def _node(session: AsyncSession, story_id: str, node_id: str) -> Node:

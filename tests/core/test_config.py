@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from core.config import TABLES, Config
+from core.engines import CheckpointSettings
 from core.errors import ConfigError
 from core.requests import Limits, SamplingDefaults
+from core.store.log import LogSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +67,19 @@ def test_a_misspelt_override_is_refused(name: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv(name, "12")
     with pytest.raises(ConfigError, match="is unknown"):
         written(tmp_path, "").table("limits", Limits)
+
+
+def test_an_override_that_is_no_list_is_named_with_what_was_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FABLEWRIGHT_CHECKPOINT__FOLDERS", "checkpoints")
+    with pytest.raises(ConfigError, match=r"environment: expected a list .* in one of FABLEWRIGHT_CHECKPOINT__FOLDERS"):
+        written(tmp_path, "").table("checkpoint", CheckpointSettings)
+
+
+def test_rows_are_kept_for_a_century_at_most(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[log\] retention_days: .*less than or equal to 36500, got 1000000"):
+        written(tmp_path, "[log]\nretention_days = 1_000_000\n").table("log", LogSettings)
 
 
 def test_the_shipped_file_names_every_table() -> None:

@@ -39,6 +39,8 @@ async def test_one_that_is_leaving_is_alive_but_not_ready(site: Site) -> None:
     site.web.drain()
     await site.get("/healthz")
     assert (await site.get("/readyz", 503))["problems"] == ["the server is shutting down"]
+    async with site.client.get(f"{site.url}/healthz") as response:
+        assert response.headers["Connection"] == "close"  # its successor answers what comes next
 
 
 async def test_a_database_of_another_version_is_not_ready(start_site: StartSite, tmp_path: Path) -> None:

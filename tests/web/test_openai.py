@@ -489,3 +489,11 @@ async def test_a_refused_body_counts_like_a_text(start_site: StartSite) -> None:
     headers = {"Authorization": "Bearer none", "X-Forwarded-For": "203.0.113.9"}
     bad = [await site.client.post(f"{site.url}/v1/completions", json={"prompt": 1}, headers=headers) for _ in range(3)]
     assert [answer.status for answer in bad] == [400, 400, 429]
+
+
+async def test_a_model_that_is_not_there_counts_like_a_text(start_site: StartSite) -> None:
+    site = await start_site(requests_per_minute=2)
+    headers = {"Authorization": "Bearer none", "X-Forwarded-For": "203.0.113.9"}
+    body = {"model": "nobody", "prompt": "Once"}
+    bad = [await site.client.post(f"{site.url}/v1/completions", json=body, headers=headers) for _ in range(3)]
+    assert [answer.status for answer in bad] == [404, 404, 429]

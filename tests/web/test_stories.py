@@ -1,8 +1,10 @@
 """Stories and share links over HTTP, as two visitors and strangers see them."""
 
+import asyncio
 import io
 import json
 import socket
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -92,6 +94,24 @@ async def test_a_deleted_story_is_gone_with_its_links(site: Site) -> None:
     await site.call("DELETE", f"/api/stories/{ID}", 204)
     await site.get(f"/api/stories/{ID}", 404)
     await site.get(f"/api{link['path']}", 404)
+
+
+async def test_a_link_that_was_on_its_way_does_not_bring_a_deleted_story_back(site: Site) -> None:
+    await site.call("PUT", f"/api/stories/{ID}", 201, json=STORY)
+    is_sent = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"text": '
+        await is_sent.wait()
+        yield b'"Once upon a time"}'
+
+    headers = {"Content-Type": "application/json"}
+    asking = asyncio.create_task(site.call("POST", f"/api/stories/{ID}/shares", 404, data=slowly(), headers=headers))
+    await asyncio.sleep(0.2)
+    await site.call("DELETE", f"/api/stories/{ID}", 204)
+    is_sent.set()
+    await asking
+    assert (await site.get("/api/stories"))["stories"] == []
 
 
 @pytest.mark.parametrize(
