@@ -38,7 +38,7 @@ class Stories:
     async def of_user(self, user_key: str, *, limit: int = 100) -> Sequence[Story]:
         """Return a user's stories without their details, the last touched first."""
         query = sa.select(Story).where(Story.user_key == user_key).order_by(Story.updated_at.desc()).limit(limit)
-        query = query.options(defer(Story.details, raiseload=True))
+        query = query.options(defer(Story.details))
         async with self._database.read() as session:
             return (await session.scalars(query)).all()
 
