@@ -84,6 +84,15 @@ async def caret_to(page: Page, place: int) -> None:
         await page.keyboard.press("ArrowRight")
 
 
+async def compose(page: Page, *steps: str, into: str) -> None:
+    """Write with an input method: what it shows in between, and what it ends in."""
+    devtools = await page.context.new_cdp_session(page)
+    for text in steps:
+        shown = {"text": text, "selectionStart": len(text), "selectionEnd": len(text)}
+        await devtools.send("Input.imeSetComposition", shown)
+    await devtools.send("Input.insertText", {"text": into})
+
+
 async def model_words(page: Page) -> str:
     """What wears the model's ink, joined."""
     return await page.evaluate(

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.web.browser.hands import caret_to, text_of, write
+from tests.web.browser.hands import caret_to, compose, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -84,12 +84,7 @@ async def test_pasted_markup_is_pasted_as_text(desk: Page) -> None:
 
 async def test_an_input_method_composes_without_being_disturbed(desk: Page) -> None:
     await write(desk, "See: ")
-    devtools = await desk.context.new_cdp_session(desk)
-    for text in ("に", "にほ", "にほん"):
-        await devtools.send(
-            "Input.imeSetComposition", {"text": text, "selectionStart": len(text), "selectionEnd": len(text)}
-        )
-    await devtools.send("Input.insertText", {"text": "日本"})
+    await compose(desk, "に", "にほ", "にほん", into="日本")
     await desk.keyboard.type("!")
     assert await text_of(desk) == "See: 日本!"
     await desk.keyboard.press("Control+z")
@@ -99,9 +94,7 @@ async def test_an_input_method_composes_without_being_disturbed(desk: Page) -> N
 async def test_composing_in_one_paragraph_leaves_the_others_as_they_are(desk: Page) -> None:
     await write(desk, "One\n\nTwo\n\nThree")
     await desk.evaluate("document.querySelectorAll('#page p').forEach((element) => (element.dataset.old = 'yes'))")
-    devtools = await desk.context.new_cdp_session(desk)
-    await devtools.send("Input.imeSetComposition", {"text": "é", "selectionStart": 1, "selectionEnd": 1})
-    await devtools.send("Input.insertText", {"text": "é"})
+    await compose(desk, "é", into="é")
     assert await text_of(desk) == "One\n\nTwo\n\nThreeé"
     assert await desk.locator("#page p[data-old]").count() == 3
 
@@ -120,12 +113,7 @@ async def test_a_paragraph_begun_in_the_middle_is_seen_and_an_input_method_write
     before = await desk.evaluate("() => scrollY")
     await desk.keyboard.press("Enter")
     assert await desk.evaluate("() => scrollY") == before
-    devtools = await desk.context.new_cdp_session(desk)
-    for text in ("w", "wo", "wor"):
-        await devtools.send(
-            "Input.imeSetComposition", {"text": text, "selectionStart": len(text), "selectionEnd": len(text)}
-        )
-    await devtools.send("Input.insertText", {"text": "word"})
+    await compose(desk, "w", "wo", "wor", into="word")
     await desk.keyboard.type("!")
     assert await text_of(desk) == "\n\n".join([*paragraphs[:21], "word!", *paragraphs[21:]])
     assert await desk.evaluate("() => scrollY") == before

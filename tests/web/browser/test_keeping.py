@@ -109,15 +109,12 @@ async def test_what_the_model_writes_in_one_tab_can_be_read_in_another(
             await other.locator("#map button").last.click()
 
 
-async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typed(
-    desk: Page, context: BrowserContext, complaints: list[str]
-) -> None:
-    await begin_slowly(desk, BEGINNING, chars=8)
+async def typed_in_another_tab(desk: Page, context: BrowserContext, complaints: list[str]) -> str:
+    """Type in another tab where this one writes; check that it stays there and here, and return what stood there."""
     other = await another_tab(desk, context, complaints)
     await started(other, len(BEGINNING))
     await write(other, " MINE")
     text = await text_of(other)
-    assert text.endswith(" MINE")
     await started(desk, len(text) + 20)
     await desk.keyboard.press("Escape")
     await finished(desk)
@@ -127,6 +124,15 @@ async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typ
     assert await text_of(other) == text
     await reload(desk)
     assert await text_of(desk) == whole
+    return text
+
+
+async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typed(
+    desk: Page, context: BrowserContext, complaints: list[str]
+) -> None:
+    await begin_slowly(desk, BEGINNING, chars=8)
+    text = await typed_in_another_tab(desk, context, complaints)
+    assert text.endswith(" MINE")
 
 
 async def test_what_is_typed_below_what_another_tab_is_writing_stays_too(
@@ -136,20 +142,8 @@ async def test_what_is_typed_below_what_another_tab_is_writing_stays_too(
     await desk.keyboard.press("Control+Home")
     await desk.keyboard.type("NOTE ")
     await desk.wait_for_timeout(2000)  # it is saved meanwhile, and grows on
-    other = await another_tab(desk, context, complaints)
-    await started(other, len(BEGINNING))
-    await write(other, " MINE")
-    text = await text_of(other)
+    text = await typed_in_another_tab(desk, context, complaints)
     assert text.startswith("NOTE ")
-    await started(desk, len(text) + 20)
-    await desk.keyboard.press("Escape")
-    await finished(desk)
-    whole = await text_of(desk)
-    await saved(desk)
-    await reload(other)
-    assert await text_of(other) == text
-    await reload(desk)
-    assert await text_of(desk) == whole
 
 
 async def test_a_copy_of_the_tab_takes_the_pen_and_the_first_tab_reads_on(
