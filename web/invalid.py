@@ -6,6 +6,7 @@ Used wherever this border reads JSON: the WebSocket, the OpenAI-compatible route
 import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -26,6 +27,8 @@ _EXPECTED = {
 }
 _MOST_FINDINGS = 1000  # pydantic gives all or none, and 400,000 take seconds
 _LONGEST_NAME = 60
+
+_encoder = json.JSONEncoder(ensure_ascii=False, default=str)
 
 _Path = list[int | str]
 
@@ -49,8 +52,8 @@ def explain(error: ValidationError, *, is_tagged: bool = False) -> InputError:
 
 
 def show(value: object, limit: int = 60) -> str:
-    """Write a JSON value shortly enough for an error message."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    """Write a JSON value shortly enough for an error message, and no more of it than that."""
+    text = "".join(islice(_encoder.iterencode(value), limit + 1))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

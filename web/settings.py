@@ -4,10 +4,24 @@ import ipaddress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+
+def _as_origin(text: str) -> str:
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or text != f"{parts.scheme}://{parts.netloc}".lower()
+    ):
+        raise ValueError(f"expected an origin as browsers send it, such as https://desk.example, got {text}")
+    return text
+
+
 Network = Annotated[str, AfterValidator(lambda text: str(ipaddress.ip_network(text)))]
+Origin = Annotated[str, AfterValidator(_as_origin)]
 
 
 class WebSettings(BaseModel):
@@ -20,7 +34,7 @@ class WebSettings(BaseModel):
     require_key: bool = False
     public_without_keys: bool = False
     trusted_proxies: tuple[Network, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: tuple[Origin, ...] = ()
     metrics_from: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
 
     requests_per_minute: int = Field(default=120, ge=0)

@@ -156,6 +156,19 @@ def test_the_figures_alone_give_the_report_again(plan_path: Path, out: Path, tmp
     assert sum(path.stat().st_size for path in out.rglob("*.json")) < 50_000
 
 
+def test_a_report_is_written_of_texts_without_spaces(plan_path: Path, out: Path, tmp_path: Path) -> None:
+    """Each is one word, and its perplexity as large as a number can be."""
+    shutil.copytree(out, tmp_path / "out")
+    for path in (tmp_path / "out").glob("*/stages/scores.json"):
+        scores = json.loads(path.read_text())
+        scores["valid"] |= {"words": 1, "bytes": 300, "word_perplexity": 1e300}
+        scores["test"] |= {"words": 1, "bytes": 600, "word_perplexity": 1e300}
+        path.write_text(json.dumps(scores))
+    plan = tmp_path / "PLAN.toml"
+    plan.write_text(plan_path.read_text().replace(str(plan_path.parent), str(tmp_path)))
+    assert compare(Namespace(plan=plan, report_only=True, only=None)) == 0
+
+
 def test_results_of_another_plan_are_not_taken_for_those_of_this_one(
     plan_path: Path, out: Path, tmp_path: Path
 ) -> None:

@@ -18,3 +18,16 @@ def test_config_toml_holds_every_key_with_its_default() -> None:
 def test_a_network_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="trusted_proxies"):
         WebSettings(trusted_proxies=["the proxy"])
+
+
+@pytest.mark.parametrize(
+    "origin", ["desk.example", "https://desk.example/", "https://Desk.example", "ftp://desk.example"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="allowed_origins"):
+        WebSettings(allowed_origins=[origin])
+
+
+def test_an_origin_may_have_a_port() -> None:
+    origins = ("http://localhost:5173", "https://[::1]:8443")
+    assert WebSettings(allowed_origins=origins).allowed_origins == origins
