@@ -210,7 +210,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="at its peak; if not given 1e-2 for 1,500 steps, less for more, at least 5e-3; 1e-3 for a transformer, "
         "and 5e-4 for a model that has learned before",
     )
-    add("--weight-decay", type=_NOT_NEGATIVE, default=0.01)
+    add("--weight-decay", type=_NOT_NEGATIVE, default=0.05)
     add("--beta1", type=_PART, default=0.9)
     add("--beta2", type=_PART, default=0.99)
     add("--clip", type=_POSITIVE, default=1.0, help="longest gradient")

@@ -45,7 +45,7 @@ class LoopSettings:
     optimizer: str = "adamw"  # or "sgd"
     averaging: bool = False  # validate and keep the mean of the weights, once triggered
     learning_rate: float = 5e-3
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05  # by AdamW of matrices alone, by SGD of biases too
     beta1: float = 0.9
     beta2: float = 0.99
     clip: float = 1.0
@@ -401,17 +401,15 @@ class Loop:
         self._average.load_state(facts["average"], first)
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
-        states = self._optimizer.state_dict()["state"]
-        return {f"optimizer.{i}.{key}": x for i, state in states.items() for key, x in state.items()}
+        state, parameters = self._optimizer.state, self.model.parameters()
+        return {f"optimizer.{i}.{key}": x for i, p in enumerate(parameters) for key, x in state.get(p, {}).items()}
 
     def _load_optimizer(self, tensors: dict[str, torch.Tensor]) -> None:
-        state: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = list(self.model.parameters())
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+                self._optimizer.state[parameters[int(index)]][key] = tensor
 
 
 def saved_state(folder: Path) -> Path | None:
@@ -427,12 +425,13 @@ def forget(folder: Path) -> None:
 
 
 def _optimizer(model: torch.nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    betas = settings.beta1, settings.beta2
-    return torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay, fused=True
-    )
+        return torch.optim.SGD(model.parameters(), lr=rate, weight_decay=decay)
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(settings.beta1, settings.beta2), fused=True)
 
 
 def _window_length(settings: LoopSettings, step: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from aiohttp.web import Request, Response, RouteDef, get, json_response
@@ -163,6 +164,7 @@ OPERATIONS: Sequence[Operation] = (
 )
 
 
+@cache
 def describe(version: str = "1") -> dict[str, Any]:
     """Return the whole description, ready for JSON."""
     names, definitions = _schemas()

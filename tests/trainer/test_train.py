@@ -285,7 +285,7 @@ def test_a_run_does_not_go_on_as_what_it_did_not_begin_as(
 ) -> None:
     assert _train(corpus, tmp_path / "run", "--steps", "8", "--stop-at-step", "4") == 1
     assert _train(corpus, tmp_path / "run", "--steps", "8", "--resume", "--weight-decay", "0.5") == 2
-    assert "weight_decay was 0.01 and is 0.5" in capsys.readouterr().err
+    assert "weight_decay was 0.05 and is 0.5" in capsys.readouterr().err
     assert _train(corpus, tmp_path / "run", "--steps", "8", "--resume") == 0
 
 
