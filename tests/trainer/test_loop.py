@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from core.errors import CheckpointError, CorpusError
 from core.models import build_model
@@ -67,6 +68,25 @@ def test_the_rate_rises_from_nothing_however_long_the_data_took_to_lay_out(tmp_p
     assert rates[0] < 0.1
     assert max(rates) > 0.9
     assert rates[-1] < 0.01
+
+
+def test_matrices_decay_and_biases_do_not(tmp_path: Path) -> None:
+    def weights_after_a_step(decay: float) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        settings = LoopSettings(
+            bptt=4, learning_rate=0.1, weight_decay=decay, schedule="constant", validations=1, bfloat16=False
+        )
+        loop = _loop(tmp_path / str(decay), Clock(steps=1), settings=settings)
+        before = {name: tensor.clone() for name, tensor in loop.model.state_dict().items()}
+        loop.run()
+        return {
+            name: tensor - before[name] * (tensor.ndim > 1) * -0.1 * decay
+            for name, tensor in loop.model.state_dict().items()
+        }
+
+    without, decayed = weights_after_a_step(0.0), weights_after_a_step(0.5)
+    for name, weight in without.items():
+        torch.testing.assert_close(decayed[name], weight)
 
 
 def test_a_step_that_would_end_too_late_is_not_begun(tmp_path: Path) -> None:
