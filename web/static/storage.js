@@ -81,6 +81,7 @@ export class Shelf {
   async save(meta, story) {
     const nodes = [...story.dirty].map((id) => story.node(id));
     story.dirty.clear();
+    if (meta.words) this.asked ??= navigator.storage?.persist?.().catch(() => false); // or a full disk may cost stories
     try {
       await this.put(meta, nodes);
     } catch (error) {

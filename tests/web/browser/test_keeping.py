@@ -40,6 +40,18 @@ async def test_a_story_is_there_again_after_a_reload_with_its_branches(desk: Pag
     assert await text_of(desk) == BEGINNING
 
 
+async def test_the_browser_is_asked_once_to_keep_what_was_written(desk: Page) -> None:
+    """Else it may clear a site's storage when the disk is full."""
+    await desk.evaluate(
+        "() => Object.assign(navigator.storage, { persist: async () => (self.asked = (self.asked ?? 0) + 1) })"
+    )
+    assert await desk.evaluate("self.asked") is None
+    for words in (BEGINNING, ", far away"):
+        await write(desk, words)
+        await saved(desk)
+    assert await desk.evaluate("self.asked") == 1
+
+
 async def test_a_reload_in_mid_stream_finds_the_story_whole(desk: Page) -> None:
     await write(desk, BEGINNING)
     await desk.get_by_role("button", name="Settings").click()
