@@ -347,14 +347,11 @@ export class Editor {
     const before = this.text;
     const after = [...this.root.childNodes].map((child) => child.textContent).join(BREAK);
     if (after === before) return;
+    const caret = Math.min(this.#readCaret(), after.length);
     const alone = this.#changedAlone();
-    if (alone < 0 || !this.#isPlain(this.paragraphs[alone])) {
-      const caret = this.#readCaret();
-      if (alone < 0) this.setText(after);
-      else this.#makePlain(this.paragraphs[alone]);
-      this.select(Math.min(caret, after.length));
-    } else this.#settle(this.paragraphs[alone], this.paragraphs[alone].node.data);
-    if (alone >= 0) this.#dress(alone, alone);
+    if (alone < 0) this.setText(after);
+    else this.#takeIn(alone);
+    if (this.selection()?.focus !== caret) this.select(caret);
     const [first, last] = alone < 0 ? [0, this.paragraphs.length - 1] : [alone, alone];
     this.handlers.onEdit(difference(before, after), { first, last });
   }
@@ -368,16 +365,15 @@ export class Editor {
     return isAlone ? this.paragraphs.indexOf(changed[0]) : -1;
   }
 
-  #isPlain({ element, node }) {
-    return element.firstChild === node && element.textContent === node.data;
-  }
-
   /** An input method that begins in an empty paragraph brings a text node of its own: what it wrote goes into ours. */
-  #makePlain(paragraph) {
-    const { element, node } = paragraph;
-    node.data = element.textContent;
-    element.replaceChildren(node);
-    this.#settle(paragraph, node.data);
+  #takeIn(index) {
+    const { element, node } = this.paragraphs[index];
+    if (element.firstChild !== node || element.textContent !== node.data) {
+      node.data = element.textContent;
+      element.replaceChildren(node);
+    }
+    this.#settle(this.paragraphs[index], node.data);
+    this.#dress(index, index);
   }
 
   /** @returns {number} the caret's place in what the page shows, whatever the paragraphs were before */
