@@ -429,8 +429,8 @@ def _optimizer(model: torch.nn.Module, settings: LoopSettings) -> torch.optim.Op
     if settings.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), lr=rate, weight_decay=decay)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    biases = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": biases, "weight_decay": 0.0}]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate, betas=(settings.beta1, settings.beta2), fused=True)
 
 

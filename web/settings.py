@@ -8,14 +8,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+_NAMELESS = "", "file", "ftp", "data"  # schemes whose pages have no origin that a browser would name
+
 
 def _as_origin(text: str) -> str:
     parts = urlsplit(text)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or text != f"{parts.scheme}://{parts.netloc}".lower()
-    ):
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    if text != origin or parts.scheme in _NAMELESS or not parts.hostname:
         raise ValueError(f"expected an origin as browsers send it, such as https://desk.example, got {text}")
     return text
 

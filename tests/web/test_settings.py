@@ -31,3 +31,8 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
 def test_an_origin_may_have_a_port() -> None:
     origins = ("http://localhost:5173", "https://[::1]:8443")
     assert WebSettings(allowed_origins=origins).allowed_origins == origins
+
+
+def test_an_origin_may_be_that_of_an_extension_or_an_app() -> None:
+    origins = ("chrome-extension://abcdefghijklmnop", "tauri://localhost")
+    assert WebSettings(allowed_origins=origins).allowed_origins == origins

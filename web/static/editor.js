@@ -347,11 +347,11 @@ export class Editor {
     const before = this.text;
     const after = [...this.root.childNodes].map((child) => child.textContent).join(BREAK);
     if (after === before) return;
-    const caret = Math.min(this.#readCaret(), after.length);
+    const caret = this.#readCaret();
     const alone = this.#changedAlone();
     if (alone < 0) this.setText(after);
     else this.#takeIn(alone);
-    if (this.selection()?.focus !== caret) this.select(caret);
+    if (caret !== null && this.selection()?.focus !== caret) this.select(Math.min(caret, after.length));
     const [first, last] = alone < 0 ? [0, this.paragraphs.length - 1] : [alone, alone];
     this.handlers.onEdit(difference(before, after), { first, last });
   }
@@ -376,10 +376,10 @@ export class Editor {
     this.#dress(index, index);
   }
 
-  /** @returns {number} the caret's place in what the page shows, whatever the paragraphs were before */
+  /** @returns {?number} the caret's place in what the page shows, whatever the paragraphs were before; null elsewhere */
   #readCaret() {
     const { focusNode, focusOffset } = getSelection();
-    if (!focusNode || !this.root.contains(focusNode)) return 0;
+    if (!focusNode || !this.root.contains(focusNode)) return null;
     const range = document.createRange();
     let place = 0;
     for (const child of this.root.childNodes) {

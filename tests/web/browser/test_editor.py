@@ -186,3 +186,18 @@ async def test_random_edits_keep_page_and_story_in_step(desk: Page) -> None:
         }"""
     )
     assert difference is None
+
+
+async def test_what_an_extension_changes_is_taken_in_and_the_caret_stays_where_it_is(desk: Page) -> None:
+    await write(desk, "Once upon a tim")
+    await desk.get_by_role("button", name="Settings").focus()
+    await desk.evaluate(
+        """() => {
+          getSelection().setPosition(document.querySelector("header") ?? document.body, 0);
+          const page = document.querySelector("#page");
+          page.firstChild.firstChild.data += "e";
+          page.dispatchEvent(new InputEvent("input"));
+        }"""
+    )
+    assert await text_of(desk) == "Once upon a time"
+    assert not await desk.evaluate("document.querySelector('#page').contains(getSelection().focusNode)")
