@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_PROMPT_CHARS = 4000
 SHOWN_CHARS = 400  # of a long text that is continued, as much as this is shown above the continuation
+_LONGEST_WORD = 20  # characters in which a word is expected to end
 
 
 def write_command(longest: int) -> "app_commands.Command[Any, ..., None]":
@@ -88,9 +89,9 @@ def _checked(prompt: str) -> str:
 
 
 def _shown_from(text: str) -> int:
-    """Return where to show a long text from: the start of a word, where there is white space between words."""
+    """Return where to show a long text from: the start of a word, where one is near."""
     if len(text) <= SHOWN_CHARS:
         return 0
     at = len(text) - SHOWN_CHARS
-    space = re.search(r"\s", text[at:])
+    space = re.search(r"\s", text[at : at + _LONGEST_WORD])
     return at + space.end() if space else at

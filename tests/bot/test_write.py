@@ -200,10 +200,11 @@ async def test_an_earlier_message_of_a_story_can_be_continued(
     assert words(first).startswith("A *star* \\ and\n-# a dash. Once upon")
 
 
+@pytest.mark.parametrize("end", ["", " a"])
 async def test_the_end_of_a_long_story_without_spaces_is_shown(
-    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel
+    fake: FakeDiscord, bot: Fablewright, ada: Person, channel: Channel, end: str
 ) -> None:
-    first = await stands(fake, await fake.slash(ada, channel, "write", prompt="好" * 1500, length=1))
+    first = await stands(fake, await fake.slash(ada, channel, "write", prompt="好" * 1500 + end, length=1))
     asked = await fake.use_on_message(ada, first, "Continue this")
     await stands(fake, asked)
     assert 380 < words(asked.messages[0]).count("好") < 420  # what is written may go on in further messages

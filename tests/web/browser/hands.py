@@ -77,10 +77,11 @@ async def text_of(page: Page) -> str:
 
 
 async def caret_to(page: Page, place: int) -> None:
-    """Put the caret at a place of a story that is one paragraph."""
+    """Put the caret at a place of the story; a break between paragraphs is one step."""
+    steps = place - (await text_of(page))[:place].count("\n\n")
     await enter(page)
     await page.keyboard.press("Control+Home")
-    for _ in range(place):
+    for _ in range(steps):
         await page.keyboard.press("ArrowRight")
 
 
