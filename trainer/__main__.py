@@ -152,7 +152,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="folder of the run: data, resume state, checkpoint; one that is there is begun anew, unless with --resume",
     )
     add("--name", help="name on the model card; the folder's if not given")
-    add("--preset", help="options from trainer/presets, or from a .toml file; what else is given goes before them")
+    add("--preset", help="options from trainer/presets, or from a .toml file; what else is given overrides them")
     add(
         "--minutes",
         type=_number(float, 1e-6, 1e6),

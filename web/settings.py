@@ -4,17 +4,17 @@ import ipaddress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-_NAMELESS = "", "file", "ftp", "data"  # schemes whose pages have no origin that a browser would name
+from yarl import URL
 
 
 def _as_origin(text: str) -> str:
-    parts = urlsplit(text)
-    origin = f"{parts.scheme}://{parts.netloc}".lower()
-    if text != origin or parts.scheme in _NAMELESS or not parts.hostname:
+    try:
+        origin = str(URL(text).origin())
+    except ValueError:  # no scheme or no host
+        origin = None
+    if text != origin:
         raise ValueError(f"expected an origin as browsers send it, such as https://desk.example, got {text}")
     return text
 

@@ -21,7 +21,17 @@ def test_a_network_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["desk.example", "https://desk.example/", "https://Desk.example", "ftp://desk.example"]
+    "origin",
+    [
+        "desk.example",
+        "null",
+        "file:///desk.html",
+        "https://desk.example/",
+        "https://Desk.example",
+        "https://desk.example:443",
+        "https://user@desk.example",
+        "https://[::1",
+    ],
 )
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(ValidationError, match="allowed_origins"):
