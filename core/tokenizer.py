@@ -138,12 +138,12 @@ class Tokenizer:
                 eos_id=-1,
                 pad_id=-1,
                 max_sentence_length=4 * _LONGEST_SENTENCE_BYTES,
-                input_sentence_size=400_000,
+                input_sentence_size=400_000 if kind in ("unigram", "bpe") else 0,  # 0: a closed vocabulary counts all
                 shuffle_input_sentence=True,
                 num_threads=1,
                 minloglevel=2,
             )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ValueError) as error:  # ValueError: a size beyond 32 bits
             raise CorpusError(f"cannot learn a vocabulary of {vocab_size} pieces from this text: {error}") from error
         return cls.from_bytes(model.getvalue())
 
@@ -251,13 +251,13 @@ def _sentences(texts: Iterable[str]) -> Iterator[str]:
     """Lines of the texts, cut at spaces where they are longer than SentencePiece's trainer likes."""
     for text in texts:
         for line in text.replace("\0", "").split("\n"):
-            words: Sequence[str] = re.findall(r" ?[^ ]+| +", line)
+            words: Sequence[str] = re.findall(rf" ?[^ ]{{1,{_LONGEST_SENTENCE_BYTES}}}| +", line)
             sentence, size = "", 0
             for word in words:
                 if sentence and size + len(word) > _LONGEST_SENTENCE_BYTES // 4:
                     yield sentence
                     sentence, size = "", 0
-                sentence += word[:_LONGEST_SENTENCE_BYTES]
+                sentence += word
                 size += len(word)
             if sentence:
                 yield sentence

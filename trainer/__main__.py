@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
+    except MemoryError as error:
+        print(f"error: out of memory: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:  # what only training needs is not installed for serving
         print(f"error: {error}; pip install -e '.[train]' installs what the trainer needs", file=sys.stderr)
     return 2
@@ -89,6 +91,7 @@ _COUNT, _SHARE, _PART, _POSITIVE, _NOT_NEGATIVE = (
     _number(float, 1e-6),
     _number(float, 0),
 )
+_FLAG = argparse.BooleanOptionalAction  # what a preset may say true or false of
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +140,7 @@ def _add_corpus_tools(commands: "argparse._SubParsersAction[_Parser]") -> None:
     clean.add_argument("out", help="folder for the cleaned copies")
     clean.add_argument("--encoding", default="windows-1252", help="of lines that are no UTF-8, such as windows-1251")
     for step in ("entities", "joined-lines", "plain-punctuation", "drop-duplicates"):
-        clean.add_argument(f"--{step}", action=argparse.BooleanOptionalAction, default=True)
+        clean.add_argument(f"--{step}", action=_FLAG, default=True)
     index = commands.add_parser("index", help="write the novelty index of the training books into a checkpoint")
     index.add_argument("checkpoint")
     index.add_argument("corpus")
@@ -171,7 +174,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "the books, it has read more than they hold, and no other network is asked for (every preset that ships does)",
     )
     add("--split", default="70/15/15", help="shares of training, validation and test text")
-    add("--split-files", action="store_true", help="split by whole files, at least one for each part")
+    add("--split-files", action=_FLAG, default=False, help="split by whole files, at least one for each part")
     add("--valid", help="file or folder of validation text, instead of a split")
     add("--test", help="file or folder of test text")
     add("--pretrain", help="file or folder of other books to learn from first")
@@ -201,9 +204,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         add(f"--{place}-dropout", type=_PART, help="instead of what follows from --dropout")
     add("--lanes", type=_COUNT, help="batch size: streams read side by side, over all processes; planned if not given")
     add("--bptt", type=_COUNT, help="window of truncated back-propagation, in tokens; planned if not given")
-    add("--variable-bptt", action=argparse.BooleanOptionalAction, default=False, help="windows of random length")
+    add("--variable-bptt", action=_FLAG, default=False, help="windows of random length")
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
-    add("--averaging", action=argparse.BooleanOptionalAction, default=False, help="keep the mean of the weights")
+    add("--averaging", action=_FLAG, default=False, help="keep the mean of the weights")
     add(
         "--learning-rate",
         type=_POSITIVE,
@@ -225,12 +228,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu")
     add(
         "--bfloat16",
-        action=argparse.BooleanOptionalAction,
+        action=_FLAG,
         help="matrix products in bfloat16; if not said, where it is fast",
     )
-    add("--save-bfloat16", action="store_true", help="store weights as bfloat16: half the size")
-    add("--tensorboard", action="store_true")
-    add("--quiet", action="store_true")
+    add("--save-bfloat16", action=_FLAG, default=False, help="store weights as bfloat16: half the size")
+    add("--tensorboard", action=_FLAG, default=False)
+    add("--quiet", action=_FLAG, default=False)
 
 
 if __name__ == "__main__":

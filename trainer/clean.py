@@ -104,13 +104,15 @@ def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
     for path in paths:
         text, changes = clean(path.read_bytes(), cleaning)
         name = path.relative_to(source) if source.is_dir() else Path(path.name)
+        path = target / name
         if not text.strip():
             report.empty.append(name)
+            path.unlink(missing_ok=True)  # of an earlier run
         elif cleaning.drop_duplicates and (twin := seen.twin_of(text, name)):
             report.duplicates[name] = twin
+            path.unlink(missing_ok=True)
         else:
             report.kept[name] = changes
-            path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(path.name + ".new")
             aside.write_text(text, encoding="utf-8")
@@ -151,7 +153,7 @@ def decode(content: bytes, otherwise: str = _WINDOWS) -> tuple[str, Changes]:
     except UnicodeDecodeError:
         pass
     lines, recoded, unicode_lines = [], 0, 0
-    for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+    for line in content.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
         try:
             lines.append(line.decode("utf-8"))
             unicode_lines += not line.isascii()
@@ -159,7 +161,7 @@ def decode(content: bytes, otherwise: str = _WINDOWS) -> tuple[str, Changes]:
             lines.append(_decode_line(line, otherwise))
             recoded += 1
     encoding = f"UTF-8 mixed with {otherwise}" if unicode_lines else otherwise
-    return "\n".join(lines), Changes(encoding=encoding, recoded_lines=recoded)
+    return "".join(lines), Changes(encoding=encoding, recoded_lines=recoded)
 
 
 def plain_punctuation(text: str) -> tuple[str, int]:

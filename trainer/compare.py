@@ -331,7 +331,7 @@ def _memory(plan: Comparison, texts: Texts, checkpoint: Checkpoint) -> Json:
     """Measure the test text, or the beginning of each of its books, with memory chosen on validation text."""
     tokenizer, books = checkpoint.tokenizer, texts["test"]
     if plan.memory_words is not None:
-        books = [first_words(book, plan.memory_words // len(books)) for book in books]
+        books = [first_words(book, max(1, plan.memory_words // len(books))) for book in books]
     tuning = stream_of(texts["valid"], tokenizer)[: plan.tune_tokens]
     memory = Memory(checkpoint.model, tuning, cache=True, dynamic=True)
     return memory.figures(stream_of(books, tokenizer), books, tokenizer)

@@ -21,9 +21,10 @@ from core.checkpoint import load_checkpoint
 from core.errors import CorpusError
 from core.tokenizer import Tokenizer
 
-from .corpus import read_documents
+from .corpus import Document, read_documents
 from .devices import find_device, keep_freed_memory
 from .loss import cross_entropy
+from .split import leave_out
 from .start import checkpoint_folder
 from .tokens import bounded_exp, count_text, perplexity_text, stream_of
 
@@ -70,16 +71,15 @@ class Score:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Run the command."""
-    if (args.cache or args.dynamic) and args.tune_on is None:
-        raise CorpusError("--cache and --dynamic need --tune-on with validation text, to choose their settings on")
     keep_freed_memory()
+    documents = [document for path in args.texts for document in read_documents(Path(path))]
+    tuning = _to_tune_on(args, documents)
     checkpoint = load_checkpoint(checkpoint_folder(args.checkpoint))
     model = checkpoint.model.to(find_device(args.device))
-    documents = [document for path in args.texts for document in read_documents(Path(path))]
     texts = [document.read() for document in documents]
     scores = score_texts(model, checkpoint.tokenizer, texts)
     reports = [score.report(checkpoint.tokenizer) for score in (*scores, sum(scores[1:], start=scores[0]))]
-    with_memory = _with_memory(args, model, checkpoint.tokenizer, texts)
+    with_memory = _with_memory(args, model, checkpoint.tokenizer, tuning, texts)
     if args.json:
         each = [{"path": str(document.path)} | report for document, report in zip(documents, reports, strict=False)]
         print(json.dumps(reports[-1] | {"texts": each} | with_memory))
@@ -92,16 +92,28 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _with_memory(
-    args: argparse.Namespace, model: Any, tokenizer: Tokenizer, texts: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """The totals once more for each kind of memory asked for, its settings chosen on validation text."""
+def _to_tune_on(args: argparse.Namespace, measured: list[Document]) -> list[Document]:
+    """The text to choose the memory's settings on; none without memory. Raises CorpusError where it is not apart."""
     if not (args.cache or args.dynamic):
+        return []
+    if args.tune_on is None:
+        raise CorpusError("--cache and --dynamic need --tune-on with validation text, to choose their settings on")
+    documents = read_documents(args.tune_on)
+    if len(leave_out(documents, [document.path for document in measured])) < len(documents):
+        raise CorpusError(f"--tune-on must name text that is not measured itself, got {args.tune_on}")
+    return documents
+
+
+def _with_memory(
+    args: argparse.Namespace, model: Any, tokenizer: Tokenizer, tuning: list[Document], texts: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The totals once more for each kind of memory asked for, its settings chosen on the text to tune on."""
+    if not tuning:
         return {}
     from .memory import Memory
 
-    tuning = stream_of([document.read() for document in read_documents(args.tune_on)], tokenizer)
-    memory = Memory(model, tuning[: args.tune_tokens], cache=args.cache, dynamic=args.dynamic)
+    ids = stream_of([document.read() for document in tuning], tokenizer)
+    memory = Memory(model, ids[: args.tune_tokens], cache=args.cache, dynamic=args.dynamic)
     return memory.figures(stream_of(texts, tokenizer), texts, tokenizer)
 
 

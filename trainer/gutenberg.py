@@ -134,7 +134,7 @@ class Gutenberg:
             if error.code not in (404, 410):
                 raise CorpusError(f"{url}: expected the site's rules, got status {error.code} {error.reason}") from None
             rules.parse([])  # a site without rules allows everything
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, UnicodeError) as error:  # UnicodeError: no name that a host can have
             raise CorpusError(f"{self.mirror}: cannot be reached: {error}") from None
         self._delay_s = max(self._delay_s, float(rules.crawl_delay(AGENT) or 0))
         return rules
@@ -163,6 +163,9 @@ class Gutenberg:
         request = urllib.request.Request(url, headers={"User-Agent": AGENT} | _range(start))
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             resumes = response.status == 206
+            if resumes and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                part.unlink()  # the next try asks for the whole
+                raise _CutOffError(f"expected the book from byte {start}, got {response.headers['Content-Range']}")
             with part.open("ab" if resumes else "wb") as file:
                 _copy(response, file.write)
 
@@ -225,7 +228,7 @@ def _site(mirror: str) -> str:
 
 
 class _CutOffError(Exception):
-    """The connection closed before the whole body came."""
+    """The connection closed before the whole body came, or another part came."""
 
 
 def _copy(response: HTTPResponse, write: Callable[[bytes], object]) -> None:

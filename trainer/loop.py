@@ -178,7 +178,8 @@ class Loop:
         buffer = distributed.sum_over_ranks(self._gradients.buffer).div_(distributed.world_size())
         norm = float(buffer.norm())
         if not math.isfinite(norm):
-            raise CorpusError(f"the loss is not a number any more at step {self.step}; the best checkpoint is kept")
+            kept = "no checkpoint was kept before" if self.best == math.inf else "the best checkpoint is kept"
+            raise CorpusError(f"the loss is not a number any more at step {self.step}; {kept}")
         if norm > settings.clip:
             buffer.mul_(settings.clip / norm)
         self._optimizer.step()

@@ -122,7 +122,8 @@ def oov_rates(data: Data) -> dict[str, float]:
     if data.tokenizer.is_lossless:
         return {}
     unknown = data.tokenizer.unknown_id
-    return {part: float(np.mean(data.ids[part] == unknown)) for part in ("valid", "test") if part in data.ids}
+    counts = {part: int(np.count_nonzero(data.ids[part] == unknown)) for part in ("valid", "test") if part in data.ids}
+    return {part: count / max(1, data.counts[part].tokens) for part, count in counts.items()}
 
 
 def table(data: Data) -> str:

@@ -33,7 +33,7 @@ _QUALITY: _Columns = (
 )
 _CLOSED: _Columns = (
     ("unknown words in test", lambda run: f"{run['scores']['test']['oov_rate']:.2%}"),
-    ("test ppl without them", lambda run: f"{run['scores']['test']['word_perplexity_without_oov']:,.1f}"),
+    ("test ppl without them", lambda run: perplexity_text(run["scores"]["test"]["word_perplexity_without_oov"])),
 )
 _KINDS = {"static": "as it is", "cache": "+ cache", "dynamic": "+ dynamic", "cache_and_dynamic": "+ both"}
 _COST: _Columns = (
@@ -194,7 +194,7 @@ def analysis(results: Json) -> dict[str, list[str]]:
     ranked = [run for run in _ranked(results) if "scores" in run]
     subjects = {
         "Fitting": [_fitting(run) for run in ranked],
-        "From validation to test": _gaps(ranked, results.get("floors")) if ranked else [],
+        "From validation to test": _gaps(ranked, results.get("floors", {})) if ranked else [],
         "Memory at test time": [_memory_sentence(run) for run in ranked if "memory" in run],
         "Copying": [_copying(run) for run in ranked if "statistics" in run],
     }
@@ -263,10 +263,14 @@ def _colour(results: Json, name: str) -> str:
 def _better_floors(best: Json, floors: Json) -> list[str]:
     """Name the simple methods that no run has beaten."""
     lowest = best["scores"]["test"]["bits_per_byte"]
-    figures = floors.get("test", {}).items()
-    better = {name: floor["bits_per_byte"] for name, floor in figures if name.endswith(CLOSED) == _is_closed(best)}
-    named = [f"{name} ({bits:.3f})" for name, bits in better.items() if bits < lowest]
+    named = [f"{name} ({bits:.3f})" for name, bits in _comparable(floors, best).items() if bits < lowest]
     return [f"Simple methods predict them better still: {', '.join(named)}."] if named else []
+
+
+def _comparable(floors: Json, best: Json) -> dict[str, float]:
+    """What simple methods make of the test text, in bits a byte; those with as open a vocabulary as the best run."""
+    figures = floors.get("test", {}).items()
+    return {name: floor["bits_per_byte"] for name, floor in figures if name.endswith(CLOSED) == _is_closed(best)}
 
 
 def _missing(runs: Sequence[Json]) -> list[str]:
@@ -322,7 +326,7 @@ def _fitting(run: Json) -> str:
     )
 
 
-def _gaps(ranked: Sequence[Json], floors: Json | None) -> list[str]:
+def _gaps(ranked: Sequence[Json], floors: Json) -> list[str]:
     """Where the gap from validation to test comes from: longer words, harder books, or what was fitted."""
     best = ranked[0]
     sentences = [
@@ -338,7 +342,7 @@ def _gaps(ranked: Sequence[Json], floors: Json | None) -> list[str]:
         f"{_perplexity(best['scores']['valid'])} into "
         f"{perplexity_text(expected)}."
     )
-    return [*sentences, *(_floor_sentences(best, floors) if floors else [])]
+    return [*sentences, *_floor_sentences(best, floors)]
 
 
 def _gap(run: Json) -> float:
@@ -346,10 +350,14 @@ def _gap(run: Json) -> float:
 
 
 def _floor_sentences(best: Json, floors: Json) -> list[str]:
-    name, floor = min(floors["test"].items(), key=lambda item: float(item[1]["bits_per_byte"]))
-    ahead = floor["bits_per_byte"] - best["scores"]["test"]["bits_per_byte"]
+    comparable = _comparable(floors, best)
+    if not comparable:
+        return []
+    name = min(comparable, key=comparable.__getitem__)
+    lowest = comparable[name]
+    ahead = lowest - best["scores"]["test"]["bits_per_byte"]
     gap = _gap(best)
-    floor_gap = floor["bits_per_byte"] - floors["valid"][name]["bits_per_byte"]
+    floor_gap = lowest - floors["valid"][name]["bits_per_byte"]
     cause = (
         "a method that chose nothing on the validation books shows a like gap, so it lies in the books"
         if abs(gap - floor_gap) < 0.02
@@ -360,7 +368,7 @@ def _floor_sentences(best: Json, floors: Json) -> list[str]:
     )
     return [
         f"The same way {name}, which was never tuned on anything, goes {floor_gap:+.3f} bits a byte: {cause}.",
-        f"{name} is the best of the simple methods with {floor['bits_per_byte']:.3f} bits a byte of test text; "
+        f"{name} is the best of the simple methods with {lowest:.3f} bits a byte of test text; "
         f"{best['name']} is {abs(ahead):.3f} {'below' if ahead > 0 else 'above'} it.",
     ]
 

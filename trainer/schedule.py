@@ -7,7 +7,7 @@ learning rate reaches its end whatever else the machine was doing.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 
@@ -27,10 +27,11 @@ class Clock:
     minutes: float | None = None
     elapsed_s: float = 0.0  # before this process started
     now: Callable[[], float] = time.monotonic
+    started: InitVar[float | None] = None  # when this process did, by `now`; at this moment if not given
     _started: float = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._started = self.now()
+    def __post_init__(self, started: float | None) -> None:
+        self._started = self.now() if started is None else started
 
     def seconds(self) -> float:
         """Time spent on this run so far, over all its processes."""

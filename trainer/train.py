@@ -43,7 +43,7 @@ _TRANSFORMER_LEARNING_RATE = 1e-3  # at its peak
 _LATER_LEARNING_RATE = 5e-4  # of a model that has learned before
 _MINUTES = 30.0  # if nothing is said
 _MAY_CHANGE = {  # when a run is resumed: how long it goes on, where, and what it shows
-    *("resume", "minutes", "clock", "steps", "stop_at_step", "patience", "validations", "validate_tokens"),
+    *("resume", "minutes", "clock", "steps", "stop_at_step", "patience", "validations"),
     *("device", "bfloat16", "name", "save_bfloat16", "tensorboard", "quiet", "command_line", "out"),
 }
 
@@ -96,10 +96,9 @@ def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> i
     plan = replace(plan, vocab_size=data.tokenizer.vocab_size)  # larger or smaller where the books' characters want it
     if is_first:
         print(table(data), plan.describe(args.minutes, args.steps), sep="\n", flush=True)
-    loop, progress = _build(args, out, data, plan, device)
+    loop, progress = _build(args, out, data, plan, device, began)
     if args.resume and loop.load():
         log.info("resumed step=%d seconds=%.0f", loop.step, loop.clock.seconds())
-    loop.clock.elapsed_s += CLOCKS[args.clock]() - began  # laying out the data and measuring count as well
     try:
         finished = loop.run(stop_at_step=args.stop_at_step)
     finally:
@@ -230,7 +229,9 @@ def _shares(text: str) -> tuple[float, float, float]:
     return train / total, valid / total, test / total
 
 
-def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: torch.device) -> tuple[Loop, Progress]:
+def _build(
+    args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: torch.device, began: float
+) -> tuple[Loop, Progress]:
     rank = distributed.rank()
     torch.manual_seed(args.seed)
     start = None if plan.start is None else load_start(plan.start)
@@ -293,7 +294,12 @@ def _build(args: argparse.Namespace, out: Path, data: Data, plan: Plan, device: 
         model,
         batches,
         settings,
-        Clock(steps=args.steps or plan.steps, minutes=None if args.steps else args.minutes, now=CLOCKS[args.clock]),
+        Clock(
+            steps=args.steps or plan.steps,
+            minutes=None if args.steps else args.minutes,
+            now=CLOCKS[args.clock],
+            started=began,  # laying out the data and measuring count as well
+        ),
         lanes=batches.lanes // distributed.world_size(),
         folder=out / "resume",
         validate=lambda most: validate(model, data, "valid", most=most, bfloat16=args.bfloat16),
@@ -312,7 +318,12 @@ def _learning_rate(architecture: str, start: Checkpoint | None, updates: float |
 
 
 def _conclude(args: argparse.Namespace, out: Path, data: Data, loop: Loop, device: torch.device) -> None:
-    """Measure the best checkpoint on the whole held-out splits and say so in its config and its card."""
+    """Measure the best checkpoint on the whole held-out splits and say so in its config and its card.
+
+    Raises CorpusError where the run could keep none: what lies in its place is an earlier run's.
+    """
+    if loop.best == math.inf:
+        raise CorpusError(f"{out}: this run could keep no checkpoint, see above; --resume tries once more")
     best = load_checkpoint(out / "checkpoint")
     if "results" in best.config.training:
         return  # a finished run that went on and found nothing better

@@ -44,8 +44,8 @@ class Real(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["real"]
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
     log: bool = False
 
     @model_validator(mode="after")
@@ -138,7 +138,8 @@ def read_search(path: Path) -> Search:
     search = read_experiment(path, Search)
     fixed = load_preset(search.preset) | search.options
     kinds = getattr(search.space.get("tokenizer"), "values", [fixed.get("tokenizer")])
-    if {"word", "char"}.intersection(kinds) and (odd := _VOCABULARY & set(search.space)):
+    searched = {name.replace("-", "_") for name in search.space}
+    if {"word", "char"}.intersection(kinds) and (odd := _VOCABULARY & searched):
         raise ConfigError(
             f"{path}: {', '.join(sorted(odd))} cannot be searched with a closed vocabulary: the smallest would win, "
             "for it leaves out what is hardest"
@@ -157,7 +158,7 @@ def open_study(search: Search) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3),
     )
     now = search.model_dump(mode="json", exclude={"out", "corpus", "valid", "space"})
-    now["preset_options"] = load_preset(search.preset)
+    now |= {"preset_options": load_preset(search.preset), "books": [search.corpus.name, search.valid.name]}
     if odd := changes(study.user_attrs.get("search", now), now):
         raise ConfigError(f"search {search.name!r} began otherwise: {odd}; give it another name to begin it again")
     study.set_user_attr("search", now)
@@ -185,7 +186,7 @@ def _try(search: Search, trial: optuna.Trial) -> float:
             history = _watch(trial, process, folder / "history.jsonl", search.minutes)
         finally:
             process.terminate()
-    errors = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
+    errors = (folder / "train.log").read_text(encoding="utf-8").strip().splitlines()
     if process.returncode != 0 or not history:
         raise CorpusError(f"trial {trial.number} ended with status {process.returncode}: {(errors or [''])[-1]}")
     return min(point["valid_bits_per_byte"] for point in history)
@@ -201,7 +202,7 @@ def _training(search: Search, folder: Path, chosen: Mapping[str, Any]) -> "subpr
         *as_arguments({**search.options, **chosen}),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": str(search.threads)}
-    with (folder / "log.txt").open("wb") as output:
+    with (folder / "train.log").open("wb") as output:
         return subprocess.Popen(arguments, env=environment, stdout=output, stderr=output)
 
 

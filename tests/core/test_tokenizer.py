@@ -151,3 +151,21 @@ def test_words_seen_too_seldom_stay_unknown() -> None:
     assert words.decode(words.encode("a b c")) == " a b c"
     assert words.encode("d") == [words.unknown_id]
     assert words.vocab_size == 6 + 3
+
+
+def test_every_word_of_a_long_text_is_known() -> None:
+    lines = "\n".join(f"word{number % 500} and so on" for number in range(400_000)) + "\nat the very end\n"
+    words = Tokenizer.train([lines], vocab_size=10_000, kind="word")
+    assert words.unknown_id not in words.encode("at the very end")
+    assert words.vocab_size == 6 + 500 + 7
+
+
+def test_all_of_an_endless_line_without_spaces_is_read() -> None:
+    text = "".join(chr(0x4E00 + number % 6000) for number in range(30_000))
+    characters = Tokenizer.train([text], vocab_size=10_000, kind="char")
+    assert characters.unknown_id not in characters.encode(text)
+
+
+def test_a_size_that_no_vocabulary_can_have_is_refused() -> None:
+    with pytest.raises(CorpusError, match="cannot learn a vocabulary of 99999999999 pieces"):
+        Tokenizer.train([TEXT], vocab_size=99_999_999_999)

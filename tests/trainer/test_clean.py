@@ -126,6 +126,22 @@ def test_a_folder_is_cleaned_beside_itself_and_twins_are_left_out(tmp_path: Path
     assert (source / "b.txt").read_text() == "a CAT sat!"
 
 
+def test_what_is_left_out_now_does_not_stay_from_an_earlier_run(tmp_path: Path) -> None:
+    source, target = tmp_path / "raw", tmp_path / "clean"
+    source.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (source / name).write_text("A cat sat.")
+    clean_folder(source, target, Cleaning(drop_duplicates=False))
+    (source / "c.txt").write_text("\n")
+    clean_folder(source, target, Cleaning())
+    assert [path.name for path in target.iterdir()] == ["a.txt"]
+
+
+def test_lines_of_an_old_mac_are_told_apart_by_their_encodings() -> None:
+    text, changes = decode("déjà vu\r".encode() + "déjà vu\r".encode("cp1252"))
+    assert (text, changes.recoded_lines) == ("déjà vu\rdéjà vu\r", 1)
+
+
 def test_an_edition_with_another_preface_is_the_same_book(tmp_path: Path) -> None:
     source = tmp_path / "raw"
     source.mkdir()

@@ -13,7 +13,7 @@ from core.errors import ConfigError
 from tests.tiny import TEXT
 from trainer.compare import collect, compare, read_plan
 from trainer.presets import load_preset
-from trainer.report import curves_svg, summary
+from trainer.report import analysis, curves_svg, summary
 
 pytestmark = pytest.mark.timeout(600)  # each training is a process of its own
 
@@ -223,6 +223,18 @@ def test_closed_vocabularies_are_not_ranked_with_open_ones() -> None:
     assert first.startswith("pieces predicts the test books best: 2.000 bits a byte")
     assert "0.50 of bytes's" in first
     assert first.endswith("Not compared, because a closed vocabulary leaves out what is hardest: words.")
+
+
+def test_an_open_vocabulary_is_not_held_against_a_closed_floor() -> None:
+    def scores(bits: float) -> dict[str, Any]:
+        return {"bits_per_byte": bits, "word_perplexity": 2.0**bits, "bytes": 500, "words": 100}
+
+    train = {"tokens": 10, "train_tokens": 10, "history": [{"valid_bits_per_byte": 2.0}]}
+    run = {"name": "pieces", "train": train, "scores": {part: scores(2.0) for part in ("train", "valid", "test")}}
+    floors = {part: {"5-gram, closed vocabulary": scores(1.0), "xz": scores(3.0)} for part in ("valid", "test")}
+    sentences = analysis({"runs": [run], "floors": floors})["From validation to test"]
+    assert sentences[-1].startswith("xz is the best of the simple methods with 3.000")
+    assert not analysis({"runs": [run]})["From validation to test"][-1].startswith("xz")
 
 
 def test_one_contender_can_be_run_alone(plan_path: Path, out: Path) -> None:

@@ -166,3 +166,12 @@ def test_a_missing_checkpoint_or_text_is_one_line(
     assert "expected a checkpoint directory, found nothing" in capsys.readouterr().err
     assert main(["eval", str(tiny_checkpoint), str(tmp_path / "gone.txt")]) == 2
     assert "found nothing" in capsys.readouterr().err
+
+
+def test_memory_is_not_chosen_on_what_is_measured(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    arguments = ["eval", str(tiny_checkpoint), str(tmp_path / "a.txt"), "--cache", "--tune-on", str(tmp_path)]
+    assert main(arguments) == 2
+    assert f"--tune-on must name text that is not measured itself, got {tmp_path}" in capsys.readouterr().err

@@ -82,8 +82,10 @@ class _Desk(BaseHTTPRequestHandler):
         elif start >= len(book):
             self._answer(416, b"")
         else:
-            rest = book[start:]
-            self._answer(206 if start else 200, rest, sent=rest[: len(rest) // 2] if trouble == "cut" else rest)
+            rest = book if trouble == "whole" else book[start:]
+            part = {"Content-Range": f"bytes {len(book) - len(rest)}-{len(book) - 1}/{len(book)}"} if start else {}
+            sent = rest[: len(rest) // 2] if trouble == "cut" else rest
+            self._answer(206 if start else 200, rest, part, sent=sent)
 
     def _answer(
         self, status: int, body: bytes, headers: dict[str, str] | None = None, sent: bytes | None = None
@@ -139,6 +141,16 @@ def test_a_later_run_goes_on_with_the_half_that_is_there(visitor: Gutenberg, lib
     (tmp_path / ".7.part").write_bytes(BOOK.encode()[:100])
     visitor.fetch([7], tmp_path)
     assert library.requests == [("/cache/epub/7/pg7.txt", "bytes=100-")]
+    assert (tmp_path / "quill-the-copper-owl-7.txt").read_text() == CLEANED
+
+
+def test_another_part_than_was_asked_for_is_not_put_behind_the_half(
+    visitor: Gutenberg, library: Library, tmp_path: Path
+) -> None:
+    library.troubles = ["cut", "whole"]
+    _, failures = visitor.fetch([7], tmp_path)
+    assert not failures
+    assert [asked for _, asked in library.requests] == [None, f"bytes={len(BOOK.encode()) // 2}-", None]
     assert (tmp_path / "quill-the-copper-owl-7.txt").read_text() == CLEANED
 
 
@@ -252,3 +264,5 @@ def test_a_broken_row_of_a_manifest_is_named(visitor: Gutenberg, tmp_path: Path)
 def test_a_mirror_that_is_no_address_is_named(tmp_path: Path) -> None:
     _, failures = Gutenberg("http://[bad").fetch([7], tmp_path)
     assert "--mirror must be a site such as" in str(failures[7])
+    _, failures = Gutenberg("http://a..b").fetch([7], tmp_path)
+    assert "http://a..b: cannot be reached" in str(failures[7])

@@ -29,6 +29,11 @@ def test_progress_by_time_goes_on_counting_after_a_resume() -> None:
     assert Clock(minutes=10, steps=100, elapsed_s=285).progress(7) == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_run_counts_from_when_its_process_began() -> None:
+    clock = Clock(minutes=1, elapsed_s=10, now=lambda: 25.0, started=20.0)
+    assert clock.seconds() == 15
+
+
 def test_training_ends_early_enough_for_a_long_last_measurement() -> None:
     clock = Clock(minutes=1, elapsed_s=27)
     assert clock.progress(7) == pytest.approx(27 / 57, abs=0.01)

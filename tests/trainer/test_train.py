@@ -144,6 +144,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
     _assert_same(kept, _weights(tmp_path / "run"))
 
 
+def test_a_run_that_can_keep_nothing_is_not_told_of_as_finished(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An earlier run's checkpoint lies where this one's would."""
+    _train(corpus, tmp_path / "run", "--steps", "2", "--validations", "1")
+    with monkeypatch.context() as full:
+        full.setattr("trainer.train.save_checkpoint", Mock(side_effect=OSError("no space left")))
+        assert _train(corpus, tmp_path / "run", "--steps", "2", "--validations", "1", "--hidden-size", "16") == 2
+    assert f"{tmp_path / 'run'}: this run could keep no checkpoint" in capsys.readouterr().err
+
+
 def test_a_folder_in_which_another_process_trains_is_refused_and_left_alone(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,8 +306,7 @@ def test_a_run_begun_anew_does_not_go_on_from_the_one_before(
     assert _train(corpus, tmp_path / "run", "--steps", "8") == 0
     with monkeypatch.context() as killed:
         killed.setattr("trainer.loop.Loop.run", Mock(side_effect=MemoryError))
-        with pytest.raises(MemoryError):
-            _train(corpus, tmp_path / "run", "--steps", "8", "--seed", "2")
+        assert _train(corpus, tmp_path / "run", "--steps", "8", "--seed", "2") == 2
     assert _train(corpus, tmp_path / "run", "--steps", "8", "--seed", "2", "--resume") == 0
     assert _train(corpus, tmp_path / "whole", "--steps", "8", "--seed", "2") == 0
     _assert_same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))

@@ -159,6 +159,12 @@ def test_the_best_of_several_becomes_the_preset(plan: Path) -> None:
     ("old", "new", "message"),
     [
         ("low = 1e-3, high = 1e-2", "low = 1e-2, high = 1e-3", "low must be below high"),
+        ("high = 1e-2", "high = inf", "space.learning_rate.real.high: input should be a finite number"),
+        (
+            '"bpe"] }',
+            '"word"] }\nvocab-size = { kind = "whole", low = 99, high = 999 }',
+            "vocab_size cannot be searched",
+        ),
         ("low = 1e-3", "low = 0.0", "above 0 on a log scale, got 0 and 0.01"),
         ('kind = "choice"', 'kind = "whim"', "space.tokenizer: input tag 'whim' .* does not match"),
         ("threads = 1", "thread = 1", "thread: extra inputs are not permitted"),
@@ -181,6 +187,8 @@ def test_a_search_that_goes_on_otherwise_than_it_began_is_refused(plan: Path, mo
     open_study(search)
     with pytest.raises(ConfigError, match=r"'tiny-search' began otherwise: minutes was 2.0 and is 20.0;"):
         open_study(search.model_copy(update={"minutes": 20.0}))
+    with pytest.raises(ConfigError, match=r"books was \['book.txt', 'valid.txt'\] and is \['book.txt', 'other.txt'\]"):
+        open_study(search.model_copy(update={"valid": Path("other.txt")}))
 
 
 def test_the_search_that_comes_with_the_trainer_is_sound() -> None:
