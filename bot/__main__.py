@@ -8,21 +8,21 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import aiohttp
 import discord
 
 import migrations
 from core.config import Config
-from core.engine import EngineSettings
-from core.engines import CheckpointSettings, Engines
 from core.errors import ConfigError, FablewrightError
 from core.requests import Limits, SamplingDefaults
 from core.store import DatabaseSettings, Store
-from core.writer import Writer
 
-from .client import Fablewright
 from .settings import TOKEN, Addresses, BotSettings
+
+if TYPE_CHECKING:
+    from .client import Fablewright
 
 AUTHENTICATION_FAILED = 4004  # why Discord ends a connection whose token was reset
 
@@ -96,8 +96,14 @@ async def run(token: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Fablewright]:
+async def opened(config: Config) -> "AsyncIterator[Fablewright]":
     """Open store, engines and writer, and give a client among them that is not connected yet."""
+    from core.engine import EngineSettings  # these load torch, which bad input need not wait for
+    from core.engines import CheckpointSettings, Engines
+    from core.writer import Writer
+
+    from .client import Fablewright
+
     settings = config.table("bot", BotSettings)
     defaults, limits = config.table("sampling", SamplingDefaults), config.table("limits", Limits)
     checkpoints = config.table("checkpoint", CheckpointSettings)

@@ -1,7 +1,7 @@
 """What a caller asks of a generation and what it hears back. Knows nothing of torch, sockets or Discord.
 
 A border (page, bot, HTTP, command line) turns its input into a `GenerationRequest` and shows the events; the engine
-does the rest. Ranges stand here once, so that every border offers and refuses the same values.
+does the rest. Ranges stand here, so that every border offers and refuses the same values.
 """
 
 import reprlib

@@ -146,7 +146,7 @@ class Story(Base):
 
 
 class Node(Base):
-    """One step. A prompt's or an edit's `text` is the whole story there; a continuation's is what it adds."""
+    """One step: `text` is what it adds to its parent's; what of that it replaces, the page says in `details`."""
 
     __tablename__ = "nodes"
     __table_args__ = (
@@ -157,14 +157,13 @@ class Node(Base):
     story_id: Mapped[str] = mapped_column(sa.ForeignKey("stories.id", ondelete="CASCADE"), primary_key=True)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     parent_id: Mapped[str | None] = mapped_column(Id)
-    kind: Mapped[str] = mapped_column(Word)  # prompt, edit or continuation
+    kind: Mapped[str] = mapped_column(Word)  # prompt, edit or continuation; snapshot: the text behind a link
     text: Mapped[str] = mapped_column(Prose)
     sampling: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))  # seed included
     checkpoint: Mapped[str | None] = mapped_column(sa.String(255))
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     reason: Mapped[str | None] = mapped_column(Word)
-    request_id: Mapped[str | None] = mapped_column(Id)  # its row in the log, while that is kept
     created_at: Mapped[datetime]
     details: Mapped[dict[str, Any]]
 

@@ -19,6 +19,14 @@ from core.errors import InputError
 
 from .bodies import Body
 
+_NEUTRAL = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "cache_strength": 0.0,
+}
 _MOST_ITEMS = 4096  # of a list of texts, messages or parts; token ids may be more
 
 
@@ -77,15 +85,8 @@ class Common(Body):
     def sampling(self) -> dict[str, Any]:
         """Return the sampling settings; as in the original, those left out are neutral, not config.toml's."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop
-        return {
-            "temperature": 1.0 if self.temperature is None else self.temperature,
-            "top_p": 1.0 if self.top_p is None else self.top_p,
-            "top_k": self.top_k or 0,
-            "min_p": self.min_p or 0.0,
-            "repetition_penalty": 1.0 if self.repetition_penalty is None else self.repetition_penalty,
-            "cache_strength": self.cache_strength or 0.0,
-            "stop": stops or [],
-        }
+        given = {name: value for name in _NEUTRAL if (value := getattr(self, name)) is not None}
+        return _NEUTRAL | given | {"stop": stops or []}
 
 
 class CompletionBody(Common):

@@ -5,8 +5,7 @@ Models are written for one device and know nothing of files, training loops or s
 
 from typing import Any
 
-from core.errors import CheckpointError
-
+from ..errors import CheckpointError
 from .awd_lstm import AWDLSTM, AWDLSTMConfig
 from .lstm import LSTM, LSTMConfig
 from .mogrifier import Mogrifier, MogrifierConfig

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.errors import CheckpointError
-
+from ..errors import CheckpointError
 from .protocol import Hidden, State
 
 
