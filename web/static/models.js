@@ -96,16 +96,15 @@ function card(model, desk, redraw) {
 
 /** @returns {[string, string][]} */
 function facts({ architecture, parameters, bytes, vocab_size, training, has_novelty_index }) {
-  const valid = training.valid ?? training.perplexities?.valid ?? {};
-  const perplexity = valid.perplexity ?? valid.token_perplexity ?? (valid.loss && Math.exp(valid.loss));
+  const { token_perplexity, bits_per_byte } = training.valid ?? {};
   const number = (value, digits = 0) => value.toLocaleString("en-GB", { maximumFractionDigits: digits });
   return [
     ["kind", architecture],
     ["weights", `${number(parameters / 1e6, 1)} million, ${number(bytes / 2 ** 20, 1)} MiB`],
     ["vocabulary", `${number(vocab_size)} pieces`],
     training.seconds ? ["trained", `${number(training.seconds / 60)} minutes, ${number((training.tokens ?? 0) / 1e6, 1)} million tokens`] : null,
-    perplexity ? ["perplexity", `${number(perplexity, 1)} a piece, on books it had not seen`] : null,
-    valid.bits_per_byte ? ["bits a byte", number(valid.bits_per_byte, 3)] : null,
+    token_perplexity ? ["perplexity", `${number(token_perplexity, 1)} a piece, on books it had not seen`] : null,
+    bits_per_byte ? ["bits a byte", number(bits_per_byte, 3)] : null,
     ["copies", has_novelty_index ? "can be found" : "not known: no index of its books"],
   ].filter(Boolean);
 }
