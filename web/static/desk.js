@@ -4,25 +4,23 @@
  */
 
 import { Announcer } from "./announce.js";
-import { api, byId, counted, h, nameWindow, percent } from "./dom.js";
+import { findCopied, movedBy } from "./copied.js";
+import { byId, counted, h, nameWindow } from "./dom.js";
 import { Editor } from "./editor.js";
 import { Inks } from "./inks.js";
 import { drawMap } from "./map.js";
+import { Pen } from "./pen.js";
 import { difference, Story } from "./story.js";
 import { newMeta } from "./storage.js";
 import { tab } from "./tab.js";
 import { opening } from "./typeset.js";
 import { Why } from "./why.js";
 
-const CHOICES = 6;
 const SAVE_MS = 400;
 const COPIED_MS = 900;
-const COMPOSING_MS = 100;
 const SAVE_LIVE_MS = 1500;
 /** A prompt of so many characters takes a while to be read. */
 const LONG_PROMPT = 20_000;
-/** Pixels at the foot of the window that the pen is kept out of. */
-const FOOT = 150;
 
 export class Desk {
   /** @param {{shelf: import("./storage.js").Shelf, settings: import("./settings.js").Settings, streams: import("./stream.js").Streams}} parts */
@@ -30,10 +28,23 @@ export class Desk {
     Object.assign(this, parts);
     this.story = new Story();
     this.meta = newMeta();
-    /** the stream in flight: its node and what has come but does not stand on the page yet */
-    this.live = null;
+    /** while the model writes here @type {?Pen} */
+    this.pen = null;
+    /** the first words, which stand for the title where there is none */
+    this.opening = "";
+    /** the story's facts have changed since they were last saved */
+    this.isTouched = false;
     /** what stands here is more than the browser could keep */
     this.isUnkept = false;
+    /** another tab has deleted what stands here */
+    this.isGone = false;
+    /** called with `meta` and `story` after every save */
+    this.onSaved = null;
+    /** what is due: a save, the search for copies, a drawing of the map, and what that showed last */
+    this.saving = null;
+    this.copying = null;
+    this.mapping = null;
+    this.mapped = null;
     this.editor = new Editor(byId("page"), {
       onEdit: (change, touched) => this.#edited(change, touched),
       onUndo: () => this.undo(),
@@ -102,7 +113,7 @@ export class Desk {
     const place = JSON.parse(tab.get(`top.${this.meta.id}`));
     scrollTo(0, 0);
     if (place) this.editor.bringToTop(place);
-    if (place && this.live) this.live.follows = this.#isPenHigh();
+    if (place) this.pen?.scrolled(true);
     this.#name();
   }
 
@@ -177,7 +188,7 @@ export class Desk {
 
   /** Write on from the end, or from `at` on in place of what stands there, beginning with the word `given`. */
   generate(at, given) {
-    if (this.live) return;
+    if (this.pen) return;
     this.editor.finish();
     this.#standApart();
     const before = this.story.current;
@@ -214,9 +225,7 @@ export class Desk {
 
   /** Lift the pen: the page keeps what has been written, and what is still on the way. */
   stop() {
-    if (!this.live || this.live.isStopping) return;
-    this.live.isStopping = true;
-    this.live.handle.stop();
+    this.pen?.stop();
   }
 
   /**
@@ -224,14 +233,13 @@ export class Desk {
    * @returns {string|undefined} where the story stood before the pen was dipped, if nothing at all has come since
    */
   #leave() {
-    if (!this.live) return undefined;
-    const { handle, node, before } = this.live;
-    this.#flush();
-    this.live = null;
-    this.story.describe(node, { reason: "cancelled", stream: undefined });
-    handle.stop();
-    this.#lift();
-    return this.story.current !== node || this.story.node(node).inserted ? undefined : before;
+    const { pen } = this;
+    if (!pen) return undefined;
+    pen.put();
+    this.pen = null;
+    pen.leave();
+    this.#lifted();
+    return pen.isUnwritten ? pen.before : undefined;
   }
 
   undo() {
@@ -258,7 +266,7 @@ export class Desk {
 
   /** Another tab may still write a continuation on this path: what is built on it would move as it grows. */
   #standApart() {
-    const growing = this.story.growing(this.live?.node);
+    const growing = this.story.growing(this.pen?.node);
     if (growing) this.story.copy(growing.id);
   }
 
@@ -267,114 +275,35 @@ export class Desk {
     return { sampling, checkpoint: this.meta.checkpoint };
   }
 
-  /**
-   * @param {{before?: string, again?: () => void, stream?: string, received?: number}} from  what stood there and what to
-   *   do once more if nothing comes, or how far the stream has come
-   */
-  #write(node, { before, again, ...earlier }) {
-    const live = { node: node.id, before, again, story: this.story, text: "", tokens: [], count: 0, began: performance.now(), follows: true };
-    this.live = live;
-    const whole = this.story.prompt(node.id);
-    const prompt = fitting(whole, this.settings.limits.max_prompt_bytes);
-    const request = { ...node.made.sampling, pace: this.settings.request().pace, prompt, logprobs: CHOICES };
-    const checkpoint = node.made.checkpoint ?? undefined;
-    if (node.made.seed !== undefined) request.seed = node.made.seed;
-    live.handle = this.streams.start({ ...request, checkpoint }, this.#handlers(live), earlier);
+  /** @param {{before?: string, again?: () => void}} from  where the story stood, and what to do once more if nothing comes */
+  #write(node, { before, again } = {}) {
+    const { story, editor, inks, announcer } = this;
+    const pen = new Pen({ story, node: node.id, before, editor, inks, announcer }, {
+      onAccepted: () => {
+        this.save(); // at once: from here on a reload finds the stream again
+        this.#showSeed();
+      },
+      onQueued: ({ position, estimate_s }) => this.#tell(queueing(position, estimate_s)),
+      onPut: () => {
+        this.#showRate();
+        this.#saveSoon();
+      },
+      onDone: (done) => this.#done(pen, done),
+      onError: (error) => this.#failed(pen, error, again),
+    });
+    this.pen = pen;
+    const limits = { pace: this.settings.request().pace, maxBytes: this.settings.limits.max_prompt_bytes };
+    const { prompt, isCut } = pen.write(this.streams, limits);
     tab.set("live", node.id);
     const words = counted(prompt.match(/\S+/g)?.length ?? 0);
-    const isCut = prompt !== whole;
     this.#progress(isCut || prompt.length > LONG_PROMPT ? `Reading ${isCut ? "the last " : ""}${words}…` : "The pen is dipped…");
     this.#showState();
     this.editor.revealCaret();
   }
 
-  #handlers(live) {
-    const isHere = () => this.live === live;
-    return {
-      onAccepted: ({ seed, checkpoint, stream }) => {
-        live.story.describe(live.node, { seed, checkpoint, stream });
-        if (!isHere()) return;
-        this.save(); // at once: from here on a reload finds the stream again
-        this.#showSeed();
-      },
-      onQueued: ({ position, estimate_s }) => isHere() && this.#tell(queueing(position, estimate_s)),
-      onText: (text, tokens) => {
-        if (!isHere()) return;
-        live.first ??= performance.now();
-        live.count += tokens.length;
-        live.text += text;
-        live.tokens.push(...tokens);
-        this.#flushSoon();
-      },
-      onDone: (done) => this.#onceComposed(() => this.#done(live, done)),
-      onError: (error) => this.#onceComposed(() => this.#failed(live, error)),
-    };
-  }
-
-  /** An input method would lose its place if the page changed under it. */
-  #onceComposed(act) {
-    if (this.editor.isComposing) setTimeout(() => this.#onceComposed(act), COMPOSING_MS);
-    else act();
-  }
-
-  #flushSoon() {
-    if (this.flushing) return;
-    this.flushing = true;
-    const run = () => {
-      this.flushing = false;
-      this.#flush();
-    };
-    // no frames are drawn for a hidden tab, but the story must go on
-    if (document.hidden) setTimeout(run, 100);
-    else requestAnimationFrame(run);
-  }
-
-  /** Put what has come onto the page. */
-  #flush() {
-    const { live } = this;
-    if (!live?.text && !live?.tokens.length) return;
-    if (this.editor.isComposing) {
-      this.#flushSoon();
-      return;
-    }
-    const seam = this.story.seam(live.node);
-    const [node, text, tokens] = takeFrom(live);
-    const selection = document.activeElement === this.editor.root ? this.editor.selection() : null;
-    // a caret at the pen goes with it; where everything is selected, what comes is selected too
-    const rides = selection?.to === seam && [0, seam].includes(selection.from);
-    this.story.grow(node, text, tokens);
-    if (seam !== null) {
-      const { first, last } = this.editor.apply({ at: seam, removed: 0, inserted: text });
-      if (rides) this.editor.select(selection.from === seam ? seam + text.length : 0, seam + text.length);
-      this.inks.paint(this.story, first, last);
-      this.inks.wet(live.isStopping ? null : seam + text.length);
-      if (live.follows) this.#follow(seam + text.length);
-    }
-    this.announcer.hear(text);
-    this.#showRate();
-    this.#saveSoon();
-  }
-
-  #follow(at) {
-    const { bottom } = this.editor.rect(at);
-    const low = innerHeight - FOOT;
-    if (bottom > low) scrollBy(0, bottom - low);
-  }
-
-  /** @returns {boolean} whether following the pen would not move the page */
-  #isPenHigh() {
-    const seam = this.story.seam(this.live.node);
-    return seam !== null && this.editor.rect(seam).bottom <= innerHeight - FOOT + 1;
-  }
-
-  #done(live, { reason, completion_tokens, prompt_tokens, tokens_per_second, copied_share }) {
-    const isHere = this.live === live;
-    if (isHere) this.#flush();
-    live.story.describe(live.node, { reason, stream: undefined, completion_tokens, prompt_tokens, copied_share });
-    if (isHere) {
-      this.live = null;
-      this.#dropUnwritten(live);
-      this.#lift();
+  #done(pen, { reason, tokens_per_second }) {
+    if (this.pen === pen) {
+      this.#finish();
       const rate = tokens_per_second ? `${Math.round(tokens_per_second)} tokens/s` : "";
       this.#progress([reason === "end" ? "The model ended here" : "", reason === "shutdown" ? "The server is closing" : "", rate].filter(Boolean).join(" · "));
     }
@@ -382,48 +311,52 @@ export class Desk {
     this.#showCopiedSoon();
   }
 
-  #failed(live, { message, code }) {
-    const isHere = this.live === live;
+  #failed(pen, { message, code }, again) {
     if (code === "taken_over") {
-      if (isHere) this.#handOver();
+      if (this.pen === pen) this.#handOver();
       return;
     }
-    if (isHere) this.#flush();
-    live.story.describe(live.node, { reason: "error", stream: undefined });
-    if (isHere) {
-      this.live = null;
-      const isDropped = this.#dropUnwritten(live);
-      this.#lift();
+    if (this.pen === pen) {
+      const isUnwritten = this.#finish();
       this.#progress("");
       const { current } = this.story;
-      const again = () => (isDropped && live.again && this.story.current === current ? live.again() : this.generate());
+      const tryAgain = () => (isUnwritten && again && this.story.current === current ? again() : this.generate());
       const isGone = code === "unknown_checkpoint";
-      this.notice(sentence(message), isGone ? h("a", { href: "#models" }, "Choose another") : h("button", { type: "button", onclick: again }, "Try again"));
+      this.notice(sentence(message), isGone ? h("a", { href: "#models" }, "Choose another") : h("button", { type: "button", onclick: tryAgain }, "Try again"));
     }
     this.#saveSoon();
   }
 
   /** Another tab goes on with the stream, from what this one has saved, and saves what comes. */
   #handOver() {
-    this.story.dirty.delete(this.live.node);
-    this.live = null;
-    this.#lift();
+    const { pen } = this;
+    this.story.dirty.delete(pen.node);
+    this.pen = null;
+    pen.lift();
+    this.#lifted();
     this.#progress("");
   }
 
-  /** A continuation of which nothing came is no step to stand on. @returns {boolean} whether it was one */
-  #dropUnwritten({ node, before }) {
-    if (this.story.current !== node || this.story.node(node).inserted) return false;
-    if (before) this.story.go(before);
-    else this.story.undo();
-    this.#showText(); // what it was to stand in place of
-    return true;
+  /**
+   * Nothing more will come. A continuation of which nothing came at all is no step to stand on.
+   * @returns {boolean} whether it was one
+   */
+  #finish() {
+    const { pen } = this;
+    this.pen = null;
+    pen.lift();
+    const { isUnwritten, before } = pen;
+    if (isUnwritten) {
+      if (before) this.story.go(before);
+      else this.story.undo();
+      this.#showText(); // what it was to stand in place of
+    }
+    this.#lifted();
+    return isUnwritten;
   }
 
-  #lift() {
+  #lifted() {
     tab.remove("live");
-    this.inks.wet(null);
-    this.announcer.flush();
     this.#showState();
     this.showMap();
     this.#showSeed();
@@ -432,21 +365,20 @@ export class Desk {
   /** Go on with a stream that this tab was receiving when it was reloaded. */
   #pickUp() {
     const node = this.story.nodes.get(tab.get("live"));
-    if (!node || node.made?.reason || node.made?.seed === undefined) return;
-    const received = [...node.inserted.slice(node.given)].length;
-    this.#write(node, { stream: node.made.stream, received });
+    if (this.pen || !node || node.made?.reason || node.made?.seed === undefined) return;
+    this.#write(node);
     this.#showSeed();
   }
 
   // ---- the writer's hand
 
   #edited(change, { first, last }) {
-    const seam = this.live ? this.story.seam(this.live.node) : null;
+    const seam = this.pen?.seam ?? null;
     const cutsPen = seam !== null && change.at < seam && seam <= change.at + change.removed;
     this.#standApart();
     this.story.edit(change);
     if (cutsPen) this.#leave();
-    this.inks.copied = this.inks.copied.map(([a, b]) => moved(change, a, b)).filter(([a, b]) => a < b);
+    this.inks.copied = movedBy(change, this.inks.copied);
     this.inks.paint(this.story, first, last);
     this.why.hide();
     this.#showState();
@@ -473,8 +405,7 @@ export class Desk {
     });
     const keep = () => {
       this.editor.finish();
-      this.flushing = false; // the frame that was asked for may never be drawn
-      this.#flush();
+      this.pen?.put(); // the frame that was asked for may never be drawn
       this.notePlace();
       this.save();
     };
@@ -484,7 +415,7 @@ export class Desk {
     addEventListener("scroll", () => {
       const isUp = scrollY < top; // the page itself only goes down after the pen
       top = scrollY;
-      if (this.live) this.live.follows = this.#isPenHigh() || (this.live.follows && !isUp);
+      this.pen?.scrolled(isUp);
     }, { passive: true });
   }
 
@@ -501,7 +432,7 @@ export class Desk {
       event.preventDefault();
       this.why.focus();
     } else if (event.key === "Escape") {
-      if (this.live) this.stop();
+      if (this.pen) this.stop();
       else this.why.hide();
     }
   }
@@ -536,7 +467,7 @@ export class Desk {
     this.#showState();
     this.showMap();
     this.#showSeed();
-    if (!this.live) this.#progress("");
+    if (!this.pen) this.#progress("");
   }
 
   /** The settings have changed. */
@@ -555,7 +486,7 @@ export class Desk {
   }
 
   #showState() {
-    const isLive = Boolean(this.live);
+    const isLive = Boolean(this.pen);
     const isBlank = !isLive && this.editor.paragraphs.length === 1 && this.editor.paragraphs[0].text === "";
     const [shown, gone] = isLive ? [byId("stop"), byId("generate")] : [byId("generate"), byId("stop")];
     shown.hidden = false;
@@ -600,9 +531,8 @@ export class Desk {
   }
 
   #showRate() {
-    const { first, count } = this.live;
-    const seconds = (performance.now() - first) / 1000;
-    this.#progress(seconds > 0.5 ? `writing · ${Math.round(count / seconds)} tokens/s` : "writing");
+    const { rate } = this.pen;
+    this.#progress(rate === null ? "writing" : `writing · ${rate} tokens/s`);
   }
 
   #progress(message) {
@@ -626,7 +556,7 @@ export class Desk {
   }
 
   #saveSoon() {
-    this.saving ??= setTimeout(() => this.save(), this.live ? SAVE_LIVE_MS : SAVE_MS);
+    this.saving ??= setTimeout(() => this.save(), this.pen ? SAVE_LIVE_MS : SAVE_MS);
   }
 
   /** Say that something went wrong, in words; it stays until it is read. */
@@ -643,12 +573,12 @@ export class Desk {
 
   /** The connection was lost or is back. */
   connected(isOpen) {
-    if (this.live && !isOpen) this.#tell("The connection was lost; dialling again…");
+    if (this.pen && !isOpen) this.#tell("The connection was lost; dialling again…");
   }
 
   #showCopiedSoon() {
     clearTimeout(this.copying);
-    if (!this.settings.values.copied || this.live) return;
+    if (!this.settings.values.copied || this.pen) return;
     this.copying = setTimeout(() => this.#showCopied(), COPIED_MS);
   }
 
@@ -656,54 +586,14 @@ export class Desk {
   async #showCopied() {
     const { text } = this.editor;
     if (!text.trim()) return;
-    const checkpoint = this.meta.checkpoint ?? undefined;
-    const answer = await api("POST", "/api/copied", { text, checkpoint }).catch((error) => ({ problem: error.message }));
-    if (text !== this.editor.text || this.live) return;
-    if (!answer.spans) {
-      this.#progress(answer.problem ?? "This model has no index of its books");
-      return;
+    const { spans, message } = await findCopied(text, this.meta.checkpoint);
+    if (text !== this.editor.text || this.pen) return;
+    if (spans) {
+      this.inks.copied = spans;
+      this.inks.repaint(this.story);
     }
-    this.inks.copied = fromCodePoints(text, answer.spans);
-    this.inks.repaint(this.story);
-    this.#progress(`${percent(answer.share)} copied`);
+    this.#progress(message);
   }
-}
-
-/** Take what a stream has gathered. @returns {[string, string, object[]]} */
-function takeFrom(live) {
-  const taken = [live.node, live.text, live.tokens];
-  live.text = "";
-  live.tokens = [];
-  return taken;
-}
-
-/** @returns {[number, number]} where a stretch stands after a change; a stretch that was changed shrinks to nothing */
-function moved({ at, removed, inserted }, from, to) {
-  if (to <= at) return [from, to];
-  const by = inserted.length - removed;
-  return from >= at + removed ? [from + by, to + by] : [0, 0];
-}
-
-/** The server counts characters, the page UTF-16 units. @returns {[number, number][]} */
-function fromCodePoints(text, spans) {
-  const places = [];
-  let unit = 0;
-  for (const character of text) {
-    places.push(unit);
-    unit += character.length;
-  }
-  places.push(unit);
-  return spans.map(({ start, end }) => [places[start], places[end]]);
-}
-
-/** @returns {string} as much of the end of a prompt as the server reads, from the beginning of a paragraph on */
-function fitting(prompt, maxBytes = Infinity) {
-  if (prompt.length * 3 <= maxBytes) return prompt;
-  const bytes = new TextEncoder().encode(prompt);
-  if (bytes.length <= maxBytes) return prompt;
-  const tail = new TextDecoder().decode(bytes.subarray(bytes.length - maxBytes + 8)).replace(/^\uFFFD+/, "");
-  const paragraph = tail.indexOf("\n\n");
-  return paragraph >= 0 && paragraph < tail.length / 2 ? tail.slice(paragraph + 2) : tail;
 }
 
 function queueing(position, seconds) {
