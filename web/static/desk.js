@@ -5,8 +5,9 @@
 
 import { Announcer } from "./announce.js";
 import { findCopied, movedBy } from "./copied.js";
-import { byId, counted, h, nameWindow } from "./dom.js";
+import { byId, h, nameWindow } from "./dom.js";
 import { Editor } from "./editor.js";
+import { Foot } from "./foot.js";
 import { Inks } from "./inks.js";
 import { drawMap } from "./map.js";
 import { Pen } from "./pen.js";
@@ -19,8 +20,6 @@ import { Why } from "./why.js";
 const SAVE_MS = 400;
 const COPIED_MS = 900;
 const SAVE_LIVE_MS = 1500;
-/** A prompt of so many characters takes a while to be read. */
-const LONG_PROMPT = 20_000;
 
 export class Desk {
   /** @param {{shelf: import("./storage.js").Shelf, settings: import("./settings.js").Settings, streams: import("./stream.js").Streams}} parts */
@@ -52,6 +51,7 @@ export class Desk {
     });
     this.inks = new Inks(this.editor);
     this.announcer = new Announcer(byId("announcer"));
+    this.foot = new Foot(this.announcer, { words: () => this.#words(), isUnkept: () => this.isUnkept });
     this.why = new Why({
       root: byId("note"),
       editor: this.editor,
@@ -167,7 +167,7 @@ export class Desk {
     if (failure && !this.isUnkept) this.notice(`This browser could not keep the story (${failure.message}). Export it to be safe.`);
     if (Boolean(failure) !== this.isUnkept) {
       this.isUnkept = Boolean(failure);
-      this.#progress("");
+      this.foot.say();
     }
     this.onSaved?.(meta, story);
   }
@@ -283,9 +283,9 @@ export class Desk {
         this.save(); // at once: from here on a reload finds the stream again
         this.#showSeed();
       },
-      onQueued: ({ position, estimate_s }) => this.#tell(queueing(position, estimate_s)),
+      onQueued: (message) => this.foot.queued(message),
       onPut: () => {
-        this.#showRate();
+        this.foot.writing(pen.rate);
         this.#saveSoon();
       },
       onDone: (done) => this.#done(pen, done),
@@ -293,19 +293,17 @@ export class Desk {
     });
     this.pen = pen;
     const limits = { pace: this.settings.request().pace, maxBytes: this.settings.limits.max_prompt_bytes };
-    const { prompt, isCut } = pen.write(this.streams, limits);
+    const read = pen.write(this.streams, limits);
     tab.set("live", node.id);
-    const words = counted(prompt.match(/\S+/g)?.length ?? 0);
-    this.#progress(isCut || prompt.length > LONG_PROMPT ? `Reading ${isCut ? "the last " : ""}${words}…` : "The pen is dipped…");
+    this.foot.reading(read);
     this.#showState();
     this.editor.revealCaret();
   }
 
-  #done(pen, { reason, tokens_per_second }) {
+  #done(pen, done) {
     if (this.pen === pen) {
       this.#finish();
-      const rate = tokens_per_second ? `${Math.round(tokens_per_second)} tokens/s` : "";
-      this.#progress([reason === "end" ? "The model ended here" : "", reason === "shutdown" ? "The server is closing" : "", rate].filter(Boolean).join(" · "));
+      this.foot.done(done);
     }
     this.#saveSoon();
     this.#showCopiedSoon();
@@ -318,7 +316,7 @@ export class Desk {
     }
     if (this.pen === pen) {
       const isUnwritten = this.#finish();
-      this.#progress("");
+      this.foot.say();
       const { current } = this.story;
       const tryAgain = () => (isUnwritten && again && this.story.current === current ? again() : this.generate());
       const isGone = code === "unknown_checkpoint";
@@ -334,7 +332,7 @@ export class Desk {
     this.pen = null;
     pen.lift();
     this.#lifted();
-    this.#progress("");
+    this.foot.say();
   }
 
   /**
@@ -440,7 +438,7 @@ export class Desk {
   async #copySeed() {
     const { seed } = this.story.retryable()?.made ?? {};
     const isCopied = await navigator.clipboard?.writeText(String(seed)).then(() => true, () => false);
-    if (isCopied) this.#progress("Copied: same seed, same text");
+    if (isCopied) this.foot.say("Copied: same seed, same text");
     else this.notice(`This browser does not let the page copy. The seed is ${seed}.`); // nor does any over plain HTTP
   }
 
@@ -467,7 +465,7 @@ export class Desk {
     this.#showState();
     this.showMap();
     this.#showSeed();
-    if (!this.pen) this.#progress("");
+    if (!this.pen) this.foot.say();
   }
 
   /** The settings have changed. */
@@ -488,15 +486,7 @@ export class Desk {
   #showState() {
     const isLive = Boolean(this.pen);
     const isBlank = !isLive && this.editor.paragraphs.length === 1 && this.editor.paragraphs[0].text === "";
-    const [shown, gone] = isLive ? [byId("stop"), byId("generate")] : [byId("generate"), byId("stop")];
-    shown.hidden = false;
-    if (document.activeElement === gone) shown.focus();
-    gone.hidden = true;
-    const focused = document.activeElement;
-    byId("retry").disabled = !this.story.retryable();
-    byId("undo").disabled = !this.story.canUndo();
-    byId("redo").disabled = !this.story.canRedo();
-    if (focused?.disabled) this.editor.root.focus({ preventScroll: true }); // or the keyboard's next press would go nowhere
+    this.foot.offer(this.story, isLive);
     byId("invitation").hidden = !isBlank || this.story.nodes.size > 1;
     byId("page").setAttribute("aria-busy", isLive);
     this.opening = opening(this.editor.paragraphs.slice(0, 4).map(({ text }) => text), 9);
@@ -525,24 +515,7 @@ export class Desk {
 
   #showSeed() {
     const { seed } = this.story.retryable()?.made ?? {};
-    byId("seed").hidden = seed === undefined;
-    byId("seed").textContent = `seed ${seed}`;
-    byId("seed").title = "Same seed, same text. Click to copy it.";
-  }
-
-  #showRate() {
-    const { rate } = this.pen;
-    this.#progress(rate === null ? "writing" : `writing · ${rate} tokens/s`);
-  }
-
-  #progress(message) {
-    byId("progress").textContent = [message || counted(this.#words()), this.isUnkept && "not kept"].filter(Boolean).join(" · ");
-  }
-
-  /** Show how it goes, and say it to those who cannot see it. */
-  #tell(message) {
-    if (!byId("progress").textContent.startsWith(message)) this.announcer.say(message);
-    this.#progress(message);
+    this.foot.showSeed(seed);
   }
 
   #words() {
@@ -559,21 +532,14 @@ export class Desk {
     this.saving ??= setTimeout(() => this.save(), this.pen ? SAVE_LIVE_MS : SAVE_MS);
   }
 
-  /** Say that something went wrong, in words; it stays until it is read. */
-  notice(message, action = null) {
-    const hide = () => {
-      byId("notice").hidden = true;
-      if (!byId("desk").hidden) this.editor.root.focus({ preventScroll: true }); // the button that was pressed has gone
-    };
-    const close = h("button", { type: "button", onclick: hide }, "Close");
-    action?.addEventListener("click", hide);
-    byId("notice").replaceChildren(message, ...(action ? [action] : []), close);
-    byId("notice").hidden = false;
+  /** Say that something went wrong. */
+  notice(message, action) {
+    this.foot.notice(message, action);
   }
 
   /** The connection was lost or is back. */
   connected(isOpen) {
-    if (this.pen && !isOpen) this.#tell("The connection was lost; dialling again…");
+    if (this.pen && !isOpen) this.foot.tell("The connection was lost; dialling again…");
   }
 
   #showCopiedSoon() {
@@ -592,13 +558,8 @@ export class Desk {
       this.inks.copied = spans;
       this.inks.repaint(this.story);
     }
-    this.#progress(message);
+    this.foot.say(message);
   }
-}
-
-function queueing(position, seconds) {
-  const wait = seconds >= 1 ? `, about ${Math.ceil(seconds)} s` : "";
-  return position === 1 ? `Next in the queue${wait}` : `In the queue at place ${position}${wait}`;
 }
 
 function sentence(message) {
