@@ -11,7 +11,7 @@ from discord.http import Route
 
 from bot.__main__ import opened
 from bot.client import Fablewright
-from bot.settings import Addresses
+from bot.settings import Addresses, BotSettings
 from core.config import Config
 from tests.bot.watching import RunningBot
 from tests.fakes.discord import FakeDiscord
@@ -71,13 +71,24 @@ def running_bot(
     return running
 
 
+class ImpatientSettings(BotSettings):
+    edit_interval_s: float = 0.3
+
+
+@pytest.fixture
+def impatient(fake: FakeDiscord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a bot edit sooner than it may be set to, and more than Discord allows; test_live_reply keeps to both."""
+    fake.limits.edits = 100
+    monkeypatch.setattr("bot.__main__.BotSettings", ImpatientSettings)
+
+
 @pytest.fixture
 def channel(fake: FakeDiscord) -> Channel:
     return fake.channel(fake.guild())
 
 
 @pytest.fixture
-async def bot(running_bot: RunningBot, channel: Channel) -> AsyncIterator[Fablewright]:
+async def bot(impatient: None, running_bot: RunningBot, channel: Channel) -> AsyncIterator[Fablewright]:
     async with running_bot() as client:
         yield client
 

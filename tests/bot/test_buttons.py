@@ -163,6 +163,7 @@ async def test_the_buttons_of_a_story_that_was_deleted_say_so(
         assert answer == "This story is no longer kept. Start a new one with /write."
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_story_as_long_as_one_can_be_says_how_to_go_on(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
 ) -> None:
@@ -172,6 +173,7 @@ async def test_a_story_as_long_as_one_can_be_says_how_to_go_on(
         assert answer.startswith("This story is as long as one can be here. To go on,")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_buttons_work_after_a_restart(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
 ) -> None:

@@ -50,6 +50,7 @@ async def test_a_category_is_no_channel_to_write_in(
     await stands(fake, await fake.slash(ada, channel, "write", prompt="Once", length=5))
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_role_can_be_asked_for(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, eve: Person, mo: Person, channel: Channel
 ) -> None:
@@ -74,6 +75,7 @@ async def test_a_spent_quota_says_when_to_come_back(
     await stands(fake, await fake.slash(eve, channel, "write", prompt="Once", length=5))
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_the_quota_is_remembered_over_a_restart(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, mo: Person, channel: Channel
 ) -> None:
@@ -84,6 +86,7 @@ async def test_the_quota_is_remembered_over_a_restart(
         assert "1 a day are allowed" in await told(fake, await fake.press(ada, message, "Continue"))
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_direct_messages_have_a_quota_of_their_own(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
 ) -> None:
@@ -95,6 +98,7 @@ async def test_direct_messages_have_a_quota_of_their_own(
         )
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_what_was_acknowledged_too_late_is_not_charged(
     fake: FakeDiscord,
     running_bot: RunningBot,

@@ -59,6 +59,7 @@ class Limits:
     """All buckets and faults of one fake Discord."""
 
     per_second: int = 50  # for the bot's own routes; interaction routes do not count
+    edits: int = 5  # in five seconds, of a message by one token or in a channel
     buckets: dict[str, Bucket] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     _recent: deque[float] = field(default_factory=deque)

@@ -142,10 +142,10 @@ class Rest:
         return await handler(request)
 
     async def _limited(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Hold edits to 5 in 5 s: for each message of a webhook, for each channel otherwise."""
+        """Hold edits to so many in 5 s: for each message of a webhook, for each channel otherwise."""
         info = request.match_info
         key = info["channel"] if "channel" in info else f"{info['token']}/{info['message']}"
-        bucket = self.discord.limits.bucket("edit", key)
+        bucket = self.discord.limits.bucket("edit", key, limit=self.discord.limits.edits)
         if wait_s := bucket.take():
             return too_many_requests(wait_s)
         response = await handler(request)
