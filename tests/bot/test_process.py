@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bot.__main__ import AUTHENTICATION_FAILED
-from tests.bot.watching import held, small_print, stands, told, words
+from tests.bot.watching import held, small_print, stands, words
 from tests.fakes.discord import FakeDiscord
 from tests.fakes.discord_world import Channel, Person
 from tests.tiny import TEXT
@@ -69,13 +69,6 @@ async def output(environment: dict[str, str]) -> tuple[int, str]:
         return running.returncode or 0, errors.decode()
 
 
-async def test_without_a_token_it_says_how_to_get_one(environment: dict[str, str]) -> None:
-    code, errors = await output({name: value for name, value in environment.items() if name != "DISCORD_TOKEN"})
-    assert code == 2
-    assert errors.startswith("DISCORD_TOKEN is not set.")
-    assert "https://discord.com/developers/applications" in errors
-
-
 async def test_a_token_that_discord_refuses_is_told(environment: dict[str, str]) -> None:
     code, errors = await output(environment | {"DISCORD_TOKEN": "wrong"})
     assert code == 2
@@ -87,20 +80,6 @@ async def test_a_discord_that_cannot_be_reached_is_told(environment: dict[str, s
     code, errors = await output(environment | {"DISCORD_API_URL": "http://127.0.0.1:1/api"})
     assert code == 1
     assert "cannot reach Discord: Cannot connect to host 127.0.0.1:1" in errors
-    assert "Traceback" not in errors
-
-
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"DISCORD_API_URL": "discord.example/api/v10"}, "DISCORD_API_URL must look like https://host/…, got discord."),
-        ({"DISCORD_TOKEN": "one\ntwo"}, "DISCORD_TOKEN must be one word of plain characters"),
-    ],
-)
-async def test_what_cannot_be_right_is_told(environment: dict[str, str], changed: dict[str, str], told: str) -> None:
-    code, errors = await output(environment | changed)
-    assert code == 2
-    assert errors.splitlines()[-1].startswith(told)
     assert "Traceback" not in errors
 
 
@@ -130,15 +109,6 @@ async def test_a_token_that_is_reset_meanwhile_is_told(
         assert b"Traceback" not in errors
 
 
-async def test_one_address_alone_is_refused(environment: dict[str, str], fake: FakeDiscord) -> None:
-    """Otherwise the token would go to the real gateway."""
-    del environment["DISCORD_GATEWAY_URL"]
-    code, errors = await output(environment)
-    assert code == 2
-    assert "DISCORD_GATEWAY_URL is not set" in errors
-    assert fake.rest.requests == []
-
-
 async def test_a_second_bot_with_the_same_token_is_refused_and_the_first_goes_on(
     environment: dict[str, str], fake: FakeDiscord, channel: Channel, ada: Person
 ) -> None:
@@ -156,34 +126,6 @@ async def test_a_second_bot_with_the_same_token_is_refused_and_the_first_goes_on
         assert "interrupted" not in small_print(message)
     async with process(environment, fake):  # the first one was killed: its place is free
         assert len(fake.gateway.identifies) == 2
-
-
-async def test_commands_are_sent_only_when_they_changed(
-    environment: dict[str, str], fake: FakeDiscord, channel: Channel
-) -> None:
-    for _ in range(2):
-        async with process(environment, fake):
-            pass
-    assert len(fake.requests("PUT", "/commands")) == 1
-    assert sorted(fake.commands) == [
-        "Continue this",
-        "about",
-        "my-data",
-        "privacy",
-        "server-settings",
-        "settings",
-        "write",
-    ]
-    async with process(environment | {"FABLEWRIGHT_BOT__LONGEST": "500"}, fake):
-        pass
-    assert len(fake.requests("PUT", "/commands")) == 2
-
-
-async def test_it_asks_for_no_intent_but_guilds(
-    environment: dict[str, str], fake: FakeDiscord, channel: Channel
-) -> None:
-    async with process(environment, fake):
-        assert [identify["intents"] for identify in fake.gateway.identifies] == [1]
 
 
 async def test_a_story_killed_midway_says_so_after_the_restart_and_goes_on(
@@ -271,14 +213,3 @@ async def test_a_signal_while_discord_holds_up_the_login_ends_it_quietly(
         assert await running.wait() == 0
         assert b"cannot reach Discord" not in errors
         assert b"Traceback" not in errors
-
-
-async def test_what_is_asked_of_a_form_of_before_the_restart_is_answered(
-    environment: dict[str, str], fake: FakeDiscord, channel: Channel, ada: Person
-) -> None:
-    async with process(environment, fake):
-        asked = await fake.slash(ada, channel, "write", prompt="Once", length=3)
-        form = await fake.press(ada, await stands(fake, asked), "Settings")
-        await fake.until(lambda: form.response)
-    async with process(environment, fake):
-        assert "Saved" in await told(fake, await fake.submit(form, seed="5"))
