@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
-from tests.web.browser.hands import ready
+from tests.web.browser.hands import Wire, open_desk
 
 FLAGS = (
     "--no-sandbox",
@@ -171,10 +171,22 @@ def complaints() -> Iterator[list[str]]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def desk(context: BrowserContext, complaints: list[str]) -> Page:
-    """The desk, empty, with the model set to write forty tokens at once."""
+async def page(context: BrowserContext, complaints: list[str]) -> Page:
+    """A window in which nothing has been opened yet."""
     page = await context.new_page()
     watch(page, complaints)
+    return page
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def wire(page: Page) -> Wire:
+    """What the desk and the server say to each other, from the first word on."""
+    return Wire(page)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def desk(page: Page, wire: Wire) -> Page:
+    """The desk, empty, with the model set to write forty tokens at once."""
     await open_desk(page)
     return page
 
@@ -189,8 +201,3 @@ def watch(page: Page, complaints: list[str]) -> None:
 
     page.on("console", listen)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-
-
-async def open_desk(page: Page) -> None:
-    await page.goto("/")
-    await ready(page)

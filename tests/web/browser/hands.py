@@ -6,6 +6,22 @@ from typing import Any
 from playwright.async_api import Page, WebSocket
 
 
+async def open_desk(page: Page) -> None:
+    await page.goto("/")
+    await ready(page)
+
+
+async def open_slow_desk(page: Page, max_tokens: int = 400) -> None:
+    """Open the desk with the model set to write at a reader's pace, and long enough to be interrupted."""
+    await set_before(page, watch=True, max_tokens=max_tokens)
+    await open_desk(page)
+
+
+async def set_before(page: Page, **settings: object) -> None:
+    """Let whatever is opened in this window find these settings, whichever others the visitor has."""
+    await page.add_init_script(f"localStorage['fablewright.settings'] = {json.dumps(json.dumps(settings))}")
+
+
 async def ready(page: Page) -> None:
     """Wait until a story lies on the desk; before that nothing can be written."""
     await page.wait_for_function("() => !document.querySelector('#desk').hidden")
@@ -52,18 +68,9 @@ async def finished(page: Page) -> None:
     await page.wait_for_function(lifted, timeout=60_000)
 
 
-async def slowly(page: Page, max_tokens: int = 400) -> None:
-    """Let the model write at a reader's pace, and long enough to be interrupted."""
-    await page.evaluate(
-        "(max_tokens) => localStorage.setItem('fablewright.settings', JSON.stringify({watch: true, max_tokens}))",
-        max_tokens,
-    )
-    await reload(page)
-
-
 async def begin_slowly(page: Page, text: str, *, chars: int) -> None:
-    """Type a beginning and let the model go on slowly, until more than so many characters of its own stand there."""
-    await slowly(page)
+    """Open the desk, type a beginning and let the model go on slowly, until so many characters of its own are there."""
+    await open_slow_desk(page)
     await write(page, text)
     await page.keyboard.press("Control+Enter")
     await started(page, len(text) + chars)

@@ -6,8 +6,8 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tests.web.browser.conftest import AT_ONCE, open_desk, watch
-from tests.web.browser.hands import caret_to, finished, generate, reload, slowly, text_of, write
+from tests.web.browser.conftest import AT_ONCE, watch
+from tests.web.browser.hands import caret_to, finished, generate, open_desk, open_slow_desk, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -150,29 +150,29 @@ async def test_the_skip_link_leads_into_the_view_that_is_shown(desk: Page) -> No
     await expect(desk.get_by_role("heading", name="Stories")).to_be_visible()
 
 
-async def test_focus_stays_near_a_button_that_goes_when_it_is_pressed(desk: Page) -> None:
-    await slowly(desk)
-    await desk.locator("#generate").press("Enter")
-    await expect(desk.locator("#stop")).to_be_focused()
-    await desk.locator("#stop").press("Enter")
-    await expect(desk.locator("#generate")).to_be_focused()
-    await write(desk, "The end")
-    await desk.get_by_role("button", name="Story", exact=True).press("Enter")
-    await desk.get_by_label("Keep it there too").press("Space")
-    await expect(desk.get_by_text("It is there")).to_be_visible()
-    await expect(desk.get_by_label("Keep it there too")).to_be_focused()
-    await desk.get_by_role("button", name="Make a link").press("Enter")
-    await expect(desk.get_by_label("The link")).to_be_visible()
-    await expect(desk.get_by_role("button", name="Make a link")).to_be_focused()
-    await desk.get_by_role("button", name="Withdraw").press("Enter")
-    await expect(desk.get_by_label("The link")).to_have_count(0)
-    await expect(desk.get_by_role("button", name="Make a link")).to_be_focused()
-    await desk.get_by_role("link", name="Shelf").press("Enter")
-    await desk.locator(".shelf .title").press("Enter")
-    await expect(desk.get_by_role("heading", name="The desk")).to_be_focused()
-    await desk.get_by_role("link", name="Models").press("Enter")
-    await desk.get_by_role("button", name="Let younger write").press("Enter")
-    await expect(desk.locator(".models .chosen")).to_be_focused()
+async def test_focus_stays_near_a_button_that_goes_when_it_is_pressed(page: Page) -> None:
+    await open_slow_desk(page)
+    await page.locator("#generate").press("Enter")
+    await expect(page.locator("#stop")).to_be_focused()
+    await page.locator("#stop").press("Enter")
+    await expect(page.locator("#generate")).to_be_focused()
+    await write(page, "The end")
+    await page.get_by_role("button", name="Story", exact=True).press("Enter")
+    await page.get_by_label("Keep it there too").press("Space")
+    await expect(page.get_by_text("It is there")).to_be_visible()
+    await expect(page.get_by_label("Keep it there too")).to_be_focused()
+    await page.get_by_role("button", name="Make a link").press("Enter")
+    await expect(page.get_by_label("The link")).to_be_visible()
+    await expect(page.get_by_role("button", name="Make a link")).to_be_focused()
+    await page.get_by_role("button", name="Withdraw").press("Enter")
+    await expect(page.get_by_label("The link")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Make a link")).to_be_focused()
+    await page.get_by_role("link", name="Shelf").press("Enter")
+    await page.locator(".shelf .title").press("Enter")
+    await expect(page.get_by_role("heading", name="The desk")).to_be_focused()
+    await page.get_by_role("link", name="Models").press("Enter")
+    await page.get_by_role("button", name="Let younger write").press("Enter")
+    await expect(page.locator(".models .chosen")).to_be_focused()
 
 
 async def test_the_panels_map_grows_with_the_story(desk: Page) -> None:
@@ -214,13 +214,13 @@ async def test_a_first_visit_transfers_little(desk: Page) -> None:
     assert sum(sizes) < 150_000, "bytes of the page, its scripts, styles and fonts, as they travel"
 
 
-async def test_nothing_is_loaded_from_elsewhere(desk: Page, server: str) -> None:
+async def test_nothing_is_loaded_from_elsewhere(page: Page, server: str) -> None:
     asked: list[str] = []
-    desk.on("request", lambda request: asked.append(request.url))
-    await reload(desk)
-    await desk.get_by_role("link", name="Models").click()
-    await desk.get_by_text("Its card").first.wait_for()
-    await desk.wait_for_load_state("networkidle")
+    page.on("request", lambda request: asked.append(request.url))
+    await open_desk(page)
+    await page.get_by_role("link", name="Models").click()
+    await page.get_by_text("Its card").first.wait_for()
+    await page.wait_for_load_state("networkidle")
     assert asked
     assert [url for url in asked if not url.startswith(server)] == []
 

@@ -8,20 +8,17 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, WebSocketRoute, expect
 
-from tests.web.browser.hands import Wire, caret_to, finished, generate, reload, text_of, write
+from tests.web.browser.hands import Wire, caret_to, finished, generate, open_desk, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 BEGINNING = "Once upon a time"
 
 
-async def told(page: Page) -> Wire:
-    """Let the model write, listening in."""
-    wire = Wire(page)
-    await reload(page)
+async def told(page: Page) -> None:
+    """Let the model write."""
     await write(page, BEGINNING)
     await generate(page)
-    return wire
 
 
 async def point_at(page: Page, place: int, across: float = 0.5) -> None:
@@ -56,8 +53,8 @@ def as_shown(text: str) -> str:
     return text.strip() if text.startswith((" ", "\n")) else f"‑{text}"  # a part of a word
 
 
-async def test_pointing_at_a_word_tells_its_chance_and_the_alternatives(desk: Page) -> None:
-    wire = await told(desk)
+async def test_pointing_at_a_word_tells_its_chance_and_the_alternatives(desk: Page, wire: Wire) -> None:
+    await told(desk)
     at, first = tokens_of(wire)[0]
     await point_at(desk, at + len(first["text"]) - 1)
     note = desk.get_by_role("complementary", name="Why this word")
@@ -76,8 +73,8 @@ async def test_the_writers_own_words_have_no_note(desk: Page) -> None:
     await expect(desk.locator("#note")).to_be_hidden()
 
 
-async def test_every_part_of_a_character_belongs_to_its_own_word(desk: Page) -> None:
-    wire = await told(desk)
+async def test_every_part_of_a_character_belongs_to_its_own_word(desk: Page, wire: Wire) -> None:
+    await told(desk)
     chosen = desk.locator("#note .chosen i")
     (at, first), (later, second) = tokens_of(wire)[:2]
     for place, token in ((at + len(first["text"]) - 1, first), (later + len(second["text"]) - 1, second)):
@@ -86,8 +83,8 @@ async def test_every_part_of_a_character_belongs_to_its_own_word(desk: Page) -> 
             await expect(chosen).to_have_text(as_shown(token["text"]))
 
 
-async def test_choosing_an_alternative_branches_there(desk: Page) -> None:
-    wire = await told(desk)
+async def test_choosing_an_alternative_branches_there(desk: Page, wire: Wire) -> None:
+    await told(desk)
     before = await text_of(desk)
     at, token = tokens_of(wire)[2]
     await point_at(desk, at + len(token["text"]) - 1)
@@ -102,8 +99,8 @@ async def test_choosing_an_alternative_branches_there(desk: Page) -> None:
     assert await text_of(desk) == before
 
 
-async def test_branching_at_what_is_left_of_a_word_cuts_nothing_else(desk: Page) -> None:
-    wire = await told(desk)
+async def test_branching_at_what_is_left_of_a_word_cuts_nothing_else(desk: Page, wire: Wire) -> None:
+    await told(desk)
     at, token = next((at, token) for at, token in tokens_of(wire) if len(token["text"]) > 3)
     before = (await text_of(desk))[:at]
     await caret_to(desk, at + 2)
@@ -133,7 +130,7 @@ async def test_redo_finds_a_branch_that_began_before_the_last_step(desk: Page) -
     assert await text_of(desk) == other
 
 
-async def test_neither_the_end_nor_part_of_a_character_can_be_chosen(desk: Page) -> None:
+async def test_neither_the_end_nor_part_of_a_character_can_be_chosen(page: Page, wire: Wire) -> None:
     """The real server's words, with two alternatives more."""
     more = [{"text": "", "logprob": -8.0}, {"text": "\ufffd", "logprob": -9.0}]
 
@@ -147,11 +144,12 @@ async def test_neither_the_end_nor_part_of_a_character_can_be_chosen(desk: Page)
         server = socket.connect_to_server()
         server.on_message(lambda message: socket.send(add(message)))
 
-    await desk.route_web_socket("**/ws", between)
-    wire = await told(desk)
+    await page.route_web_socket("**/ws", between)
+    await open_desk(page)
+    await told(page)
     at, token = tokens_of(wire)[0]
-    await point_at(desk, at + len(token["text"]) - 1)
-    buttons = desk.locator("#note li button")
+    await point_at(page, at + len(token["text"]) - 1)
+    buttons = page.locator("#note li button")
     await expect(buttons).to_have_count(len(token["top"]) + len(more))
     for text in ("the end", "part of a character"):
         await expect(buttons.filter(has_text=text).last).to_be_disabled()
@@ -179,8 +177,8 @@ async def test_escape_leaves_the_note_for_the_text(desk: Page) -> None:
     await expect(desk.locator("#page")).to_be_focused()
 
 
-async def test_writing_on_from_the_caret_keeps_the_old_ending_on_its_branch(desk: Page) -> None:
-    wire = await told(desk)
+async def test_writing_on_from_the_caret_keeps_the_old_ending_on_its_branch(desk: Page, wire: Wire) -> None:
+    await told(desk)
     before = await text_of(desk)
     await caret_to(desk, 9)
     await desk.keyboard.press("Control+Alt+Enter")

@@ -10,8 +10,18 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from tests.web.browser.conftest import open_desk
-from tests.web.browser.hands import begin_slowly, enter, finished, generate, reload, saved, started, text_of, write
+from tests.web.browser.hands import (
+    begin_slowly,
+    enter,
+    finished,
+    generate,
+    open_desk,
+    reload,
+    saved,
+    started,
+    text_of,
+    write,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -119,7 +129,6 @@ async def test_stop_stops_where_nobody_hears_it(browser: Browser, cable: tuple[C
     line, address = cable
     context = await browser.new_context(base_url=address)
     page = await context.new_page()
-    await open_desk(page)
     await begin_slowly(page, "Once upon a time", chars=10)
     line.freeze()
     await page.keyboard.press("Escape")

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, BrowserContext, Locator, Page, Route, expect
 
-from tests.web.browser.conftest import open_desk, watch
+from tests.web.browser.conftest import watch
 from tests.web.browser.hands import (
     begin_slowly,
     enter,
     finished,
     generate,
+    open_desk,
     reload,
     saved,
     started,
@@ -140,42 +141,42 @@ async def typed_in_another_tab(desk: Page, context: BrowserContext, complaints: 
 
 
 async def test_what_is_typed_where_another_tab_is_writing_stays_where_it_was_typed(
-    desk: Page, context: BrowserContext, complaints: list[str]
+    page: Page, context: BrowserContext, complaints: list[str]
 ) -> None:
-    await begin_slowly(desk, BEGINNING, chars=8)
-    text = await typed_in_another_tab(desk, context, complaints)
+    await begin_slowly(page, BEGINNING, chars=8)
+    text = await typed_in_another_tab(page, context, complaints)
     assert text.endswith(" MINE")
 
 
 async def test_what_is_typed_below_what_another_tab_is_writing_stays_too(
-    desk: Page, context: BrowserContext, complaints: list[str]
+    page: Page, context: BrowserContext, complaints: list[str]
 ) -> None:
-    await begin_slowly(desk, BEGINNING, chars=8)
-    await desk.keyboard.press("Control+Home")
-    await desk.keyboard.type("NOTE ")
-    await desk.wait_for_timeout(2000)  # it is saved meanwhile, and grows on
-    text = await typed_in_another_tab(desk, context, complaints)
+    await begin_slowly(page, BEGINNING, chars=8)
+    await page.keyboard.press("Control+Home")
+    await page.keyboard.type("NOTE ")
+    await page.wait_for_timeout(2000)  # it is saved meanwhile, and grows on
+    text = await typed_in_another_tab(page, context, complaints)
     assert text.startswith("NOTE ")
 
 
 async def test_a_copy_of_the_tab_takes_the_pen_and_the_first_tab_reads_on(
-    desk: Page, context: BrowserContext, complaints: list[str]
+    page: Page, context: BrowserContext, complaints: list[str]
 ) -> None:
-    await begin_slowly(desk, BEGINNING, chars=8)
-    kept = json.dumps(await desk.evaluate("() => ({ ...sessionStorage })"))
+    await begin_slowly(page, BEGINNING, chars=8)
+    kept = json.dumps(await page.evaluate("() => ({ ...sessionStorage })"))
     copy = await context.new_page()
     watch(copy, complaints)
     await copy.add_init_script(f"Object.assign(sessionStorage, {kept})")
     await open_desk(copy)
-    await finished(desk)
-    await expect(desk.get_by_role("alert")).to_be_hidden()
+    await finished(page)
+    await expect(page.get_by_role("alert")).to_be_hidden()
     await expect(copy.locator("#stop")).to_be_visible()
-    await started(copy, len(await text_of(desk)) + 20)
+    await started(copy, len(await text_of(page)) + 20)
     await copy.get_by_role("button", name="Stop").click()
     await finished(copy)
     async with asyncio.timeout(30):
-        while await text_of(desk) != await text_of(copy):
-            await desk.wait_for_timeout(100)
+        while await text_of(page) != await text_of(copy):
+            await page.wait_for_timeout(100)
 
 
 async def test_a_story_deleted_in_another_tab_is_kept_whole_by_the_one_that_goes_on_writing(

@@ -32,9 +32,7 @@ async def test_the_comparison_of_recipes_is_shown_with_its_drawings(desk: Page) 
         await desk.wait_for_function("(image) => image.naturalWidth > 300", arg=await drawing.element_handle())
 
 
-async def test_a_story_is_written_by_the_model_chosen_for_it(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_a_story_is_written_by_the_model_chosen_for_it(desk: Page, wire: Wire) -> None:
     await write(desk, "Once")
     await desk.get_by_role("link", name="Models").click()
     await desk.get_by_role("button", name="Let younger write in this story").click()
@@ -47,18 +45,16 @@ async def test_a_story_is_written_by_the_model_chosen_for_it(desk: Page) -> None
     assert wire.starts()[1]["checkpoint"] == "younger"
 
 
-async def test_two_models_write_on_from_the_same_beginning_side_by_side(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
-    await desk.goto("/models")
-    await desk.get_by_label("Beginning").fill("Once upon a time")
-    await desk.get_by_role("button", name="Write both").click()
-    await expect(desk.locator(".sides small")).to_contain_text(["tokens/s", "tokens/s"])
+async def test_two_models_write_on_from_the_same_beginning_side_by_side(page: Page, wire: Wire) -> None:
+    await page.goto("/models")
+    await page.get_by_label("Beginning").fill("Once upon a time")
+    await page.get_by_role("button", name="Write both").click()
+    await expect(page.locator(".sides small")).to_contain_text(["tokens/s", "tokens/s"])
     first, second = wire.starts()[-2:]
     assert {first["checkpoint"], second["checkpoint"]} == {"donkey", "younger"}
     assert first["seed"] == second["seed"]
     assert first["prompt"] == second["prompt"] == "Once upon a time"
-    pages = await desk.locator(".sides .page").all_inner_texts()
+    pages = await page.locator(".sides .page").all_inner_texts()
     assert all(page.startswith("Once upon a time") and len(page) > 20 for page in pages)
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.web.browser.conftest import open_desk
-from tests.web.browser.hands import finished, started
+from tests.web.browser.hands import finished, open_desk, started
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 from playwright.async_api import Browser, BrowserContext, Dialog, Page, Response, Route, expect
 
-from tests.web.browser.conftest import open_desk
-from tests.web.browser.hands import enter, generate, reload, saved, started, text_of, write
+from tests.web.browser.hands import enter, generate, open_desk, reload, saved, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

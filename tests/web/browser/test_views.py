@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from playwright.async_api import Dialog, Page, Route, expect
 
-from tests.web.browser.hands import Wire, generate, ready, reload, slowly, write
+from tests.web.browser.hands import Wire, generate, open_desk, open_slow_desk, ready, set_before, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -36,19 +36,19 @@ async def test_a_view_that_comes_late_does_not_cover_the_one_chosen_since(desk: 
     await expect(desk.get_by_role("heading", name="Models", exact=True)).to_be_visible()
 
 
-async def test_a_panel_closed_before_it_has_come_stays_closed(desk: Page) -> None:
-    may_go = await held(desk, "**/static/dials.js")
-    await reload(desk)
-    settings = desk.get_by_role("button", name="Settings")
+async def test_a_panel_closed_before_it_has_come_stays_closed(page: Page) -> None:
+    may_go = await held(page, "**/static/dials.js")
+    await open_desk(page)
+    settings = page.get_by_role("button", name="Settings")
     await settings.dblclick()
-    async with desk.expect_response("**/static/dials.js"):
+    async with page.expect_response("**/static/dials.js"):
         may_go.set()
-    await desk.evaluate("async () => { await import('/static/dials.js'); }")
-    await expect(desk.locator("#panel")).to_be_hidden()
+    await page.evaluate("async () => { await import('/static/dials.js'); }")
+    await expect(page.locator("#panel")).to_be_hidden()
     await settings.click()
-    await expect(desk.get_by_label("Temperature")).to_be_visible()
-    await desk.get_by_role("button", name="Close").click()
-    await expect(desk.locator("#panel")).to_be_hidden()
+    await expect(page.get_by_label("Temperature")).to_be_visible()
+    await page.get_by_role("button", name="Close").click()
+    await expect(page.locator("#panel")).to_be_hidden()
 
 
 async def test_texts_of_a_visitor_who_says_so_stay_out_of_the_log(desk: Page) -> None:
@@ -89,31 +89,31 @@ async def test_a_story_can_be_taken_along_where_the_server_is_away(desk: Page, c
     complaints.clear()  # the browser's own, about requests
 
 
-async def test_a_panel_that_cannot_be_fetched_is_closed_again(desk: Page, complaints: list[str]) -> None:
-    await desk.route("**/static/dials.js", lambda route: route.abort())
-    await reload(desk)
-    settings = desk.get_by_role("button", name="Settings")
+async def test_a_panel_that_cannot_be_fetched_is_closed_again(page: Page, complaints: list[str]) -> None:
+    await page.route("**/static/dials.js", lambda route: route.abort())
+    await open_desk(page)
+    settings = page.get_by_role("button", name="Settings")
     await settings.click()
-    await expect(desk.get_by_role("alert")).to_contain_text("The server cannot be reached just now.")
+    await expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached just now.")
     await expect(settings).to_have_attribute("aria-expanded", "false")
     complaints.clear()
 
 
-async def test_a_page_that_has_not_come_whole_says_so(desk: Page, complaints: list[str]) -> None:
-    await desk.route("**/static/typeset.js", lambda route: route.abort())
-    await desk.reload()
-    await expect(desk.get_by_role("link", name="Load it again")).to_be_visible()
+async def test_a_page_that_has_not_come_whole_says_so(page: Page, complaints: list[str]) -> None:
+    await page.route("**/static/typeset.js", lambda route: route.abort())
+    await page.goto("/")
+    await expect(page.get_by_role("link", name="Load it again")).to_be_visible()
     complaints.clear()
 
 
-async def test_the_chosen_paper_is_there_before_the_page_is(desk: Page) -> None:
-    await desk.evaluate("() => localStorage.setItem('fablewright.settings', JSON.stringify({theme: 'dark'}))")
-    may_go = await held(desk, "**/static/main.js")
-    await desk.reload(wait_until="commit")
-    await desk.locator(".late").wait_for(state="attached")
-    await expect(desk.locator("html")).to_have_attribute("data-theme", "dark")
+async def test_the_chosen_paper_is_there_before_the_page_is(page: Page) -> None:
+    await set_before(page, theme="dark")
+    may_go = await held(page, "**/static/main.js")
+    await page.goto("/", wait_until="commit")
+    await page.locator(".late").wait_for(state="attached")
+    await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     may_go.set()
-    await ready(desk)
+    await ready(page)
 
 
 async def test_the_window_is_named_after_the_story(desk: Page) -> None:
@@ -146,20 +146,19 @@ async def test_an_address_that_leads_nowhere_leads_to_the_desk(desk: Page) -> No
     await ready(desk)
 
 
-async def test_who_leaves_a_comparison_ends_it(desk: Page) -> None:
-    wire = Wire(desk)
-    await slowly(desk)
-    await desk.get_by_role("link", name="Models").click()
-    await desk.get_by_label("Beginning").fill(BEGINNING)
-    await desk.get_by_label("Seed").fill("abc")
-    await desk.get_by_role("button", name="Write both").click()
+async def test_who_leaves_a_comparison_ends_it(page: Page, wire: Wire) -> None:
+    await open_slow_desk(page)
+    await page.get_by_role("link", name="Models").click()
+    await page.get_by_label("Beginning").fill(BEGINNING)
+    await page.get_by_label("Seed").fill("abc")
+    await page.get_by_role("button", name="Write both").click()
     assert wire.starts() == []
-    await desk.get_by_label("Seed").fill("7")
-    await desk.get_by_role("button", name="Write both").click()
-    for side in await desk.locator(".sides .page").all():
+    await page.get_by_label("Seed").fill("7")
+    await page.get_by_role("button", name="Write both").click()
+    for side in await page.locator(".sides .page").all():
         await expect(side).not_to_have_text(BEGINNING)
-    await desk.get_by_role("link", name="Shelf").click()
+    await page.get_by_role("link", name="Shelf").click()
     async with asyncio.timeout(30):
         while sum(message["type"] == "done" for message in wire.heard) < 2:
-            await desk.wait_for_timeout(50)
+            await page.wait_for_timeout(50)
     assert {message["reason"] for message in wire.heard if message["type"] == "done"} == {"cancelled"}

@@ -9,8 +9,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.faults.server import Server
-from tests.web.browser.conftest import PATIENCE_MS, open_desk
-from tests.web.browser.hands import Wire, enter, finished, generate, reload, started, text_of, write
+from tests.web.browser.conftest import PATIENCE_MS
+from tests.web.browser.hands import Wire, enter, finished, generate, open_desk, reload, started, text_of, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -14,9 +14,11 @@ from tests.web.browser.hands import (
     finished,
     generate,
     model_words,
+    open_desk,
+    open_slow_desk,
     reload,
     saved,
-    slowly,
+    set_before,
     started,
     text_of,
     write,
@@ -36,9 +38,7 @@ async def test_the_model_writes_on_in_its_own_ink(desk: Page) -> None:
     assert (await model_words(desk)).replace("\n", "") == text[len(BEGINNING) :].replace("\n", "")
 
 
-async def test_the_page_shows_exactly_what_came(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_the_page_shows_exactly_what_came(desk: Page, wire: Wire) -> None:
     await write(desk, BEGINNING)
     await generate(desk)
     (start,) = wire.starts()
@@ -63,29 +63,27 @@ async def test_an_empty_page_lets_the_model_begin(desk: Page) -> None:
     assert await text_of(desk) == await model_words(desk)
 
 
-async def test_escape_stops_and_keeps_what_was_written(desk: Page) -> None:
-    await begin_slowly(desk, BEGINNING, chars=5)
-    await desk.keyboard.press("Escape")
-    await finished(desk)
-    text = await text_of(desk)
-    await desk.wait_for_timeout(400)
-    assert await text_of(desk) == text
+async def test_escape_stops_and_keeps_what_was_written(page: Page) -> None:
+    await begin_slowly(page, BEGINNING, chars=5)
+    await page.keyboard.press("Escape")
+    await finished(page)
+    text = await text_of(page)
+    await page.wait_for_timeout(400)
+    assert await text_of(page) == text
     assert len(text) > len(BEGINNING)
-    await expect(desk.get_by_role("button", name="Generate")).to_be_visible()
+    await expect(page.get_by_role("button", name="Generate")).to_be_visible()
 
 
-async def test_the_stop_button_stops(desk: Page) -> None:
-    await slowly(desk)
-    await desk.get_by_role("button", name="Generate").click()
-    await started(desk, 5)
-    await desk.get_by_role("button", name="Stop").click()
-    await finished(desk)
-    await expect(desk.get_by_role("button", name="Stop")).to_be_hidden()
+async def test_the_stop_button_stops(page: Page) -> None:
+    await open_slow_desk(page)
+    await page.get_by_role("button", name="Generate").click()
+    await started(page, 5)
+    await page.get_by_role("button", name="Stop").click()
+    await finished(page)
+    await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
 
 
-async def test_the_next_continuation_starts_from_what_stands_there(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_the_next_continuation_starts_from_what_stands_there(desk: Page, wire: Wire) -> None:
     await write(desk, BEGINNING)
     await generate(desk)
     await write(desk, " And then, \n")
@@ -130,9 +128,7 @@ async def test_the_keyboard_stays_on_the_page_when_there_is_no_more_to_undo(desk
     assert await text_of(desk) == "Here again"
 
 
-async def test_a_retry_has_a_seed_of_its_own_even_where_one_is_set(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_a_retry_has_a_seed_of_its_own_even_where_one_is_set(desk: Page, wire: Wire) -> None:
     await desk.get_by_role("button", name="Settings").click()
     await desk.get_by_label("Seed").fill("5")
     await desk.keyboard.press("Escape")
@@ -188,9 +184,7 @@ async def test_the_same_seed_writes_the_same_text(desk: Page) -> None:
     assert await text_of(desk) == first
 
 
-async def test_settings_are_sent_as_they_are_set(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_settings_are_sent_as_they_are_set(desk: Page, wire: Wire) -> None:
     await desk.get_by_role("button", name="Settings").click()
     await desk.get_by_role("button", name="wild").click()
     await desk.get_by_label("Length").fill("24")
@@ -237,20 +231,18 @@ async def test_where_nothing_is_written_in_place_of_the_rest_the_rest_stays(desk
     assert await text_of(desk) == "Once upon a time there was"
 
 
-async def test_words_typed_while_the_model_writes_are_kept(desk: Page) -> None:
-    await begin_slowly(desk, BEGINNING, chars=3)
-    await desk.keyboard.press("Control+Home")
-    await desk.keyboard.type("Listen! ", delay=30)
-    await desk.keyboard.press("Escape")
-    await finished(desk)
-    text = await text_of(desk)
+async def test_words_typed_while_the_model_writes_are_kept(page: Page) -> None:
+    await begin_slowly(page, BEGINNING, chars=3)
+    await page.keyboard.press("Control+Home")
+    await page.keyboard.type("Listen! ", delay=30)
+    await page.keyboard.press("Escape")
+    await finished(page)
+    text = await text_of(page)
     assert text.startswith("Listen! " + BEGINNING)
-    assert text.removeprefix("Listen! " + BEGINNING) == await model_words(desk)
+    assert text.removeprefix("Listen! " + BEGINNING) == await model_words(page)
 
 
-async def test_what_an_input_method_is_composing_is_read_by_the_model(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_what_an_input_method_is_composing_is_read_by_the_model(desk: Page, wire: Wire) -> None:
     await write(desk, "Once upon a ")
     devtools = await desk.context.new_cdp_session(desk)
     await devtools.send("Input.imeSetComposition", {"text": "time", "selectionStart": 4, "selectionEnd": 4})
@@ -261,9 +253,7 @@ async def test_what_an_input_method_is_composing_is_read_by_the_model(desk: Page
     assert (await text_of(desk)).startswith("Once upon a time")
 
 
-async def test_holding_the_keys_down_begins_one_text(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_holding_the_keys_down_begins_one_text(desk: Page, wire: Wire) -> None:
     await write(desk, BEGINNING)
     await generate(desk)
     for key in ("Control", "Shift", *["Enter"] * 5):
@@ -274,21 +264,20 @@ async def test_holding_the_keys_down_begins_one_text(desk: Page) -> None:
     assert len(wire.starts()) == 2
 
 
-async def test_what_comes_while_an_input_method_composes_is_not_lost(desk: Page) -> None:
-    wire = Wire(desk)
-    await slowly(desk, max_tokens=40)
-    await write(desk, BEGINNING)
-    await desk.keyboard.press("Control+Enter")
-    await started(desk, len(BEGINNING) + 3)
-    await desk.keyboard.press("Control+Home")
-    devtools = await desk.context.new_cdp_session(desk)
+async def test_what_comes_while_an_input_method_composes_is_not_lost(page: Page, wire: Wire) -> None:
+    await open_slow_desk(page, max_tokens=40)
+    await write(page, BEGINNING)
+    await page.keyboard.press("Control+Enter")
+    await started(page, len(BEGINNING) + 3)
+    await page.keyboard.press("Control+Home")
+    devtools = await page.context.new_cdp_session(page)
     await devtools.send("Input.imeSetComposition", {"text": "に", "selectionStart": 1, "selectionEnd": 1})
     while not any(message["type"] == "done" for message in wire.heard):
-        await desk.wait_for_timeout(100)
+        await page.wait_for_timeout(100)
     await devtools.send("Input.insertText", {"text": "日本"})
-    await finished(desk)
+    await finished(page)
     (start,) = wire.starts()
-    assert await text_of(desk) == "日本" + BEGINNING + wire.completion(start["id"])
+    assert await text_of(page) == "日本" + BEGINNING + wire.completion(start["id"])
 
 
 async def test_the_seed_is_said_to_be_copied_only_where_it_is(desk: Page) -> None:
@@ -300,29 +289,27 @@ async def test_the_seed_is_said_to_be_copied_only_where_it_is(desk: Page) -> Non
     await expect(desk.locator("#progress")).not_to_contain_text("Copied")
 
 
-async def test_deleting_everything_while_the_model_writes_stops_it(desk: Page) -> None:
-    await begin_slowly(desk, BEGINNING, chars=3)
-    await desk.keyboard.press("Control+a")
-    await started(desk, len(await text_of(desk)) + 3)
-    await desk.keyboard.press("Delete")
-    await desk.keyboard.type("Another thing.")
-    await finished(desk)
-    await desk.wait_for_timeout(300)
-    assert await text_of(desk) == "Another thing."
+async def test_deleting_everything_while_the_model_writes_stops_it(page: Page) -> None:
+    await begin_slowly(page, BEGINNING, chars=3)
+    await page.keyboard.press("Control+a")
+    await started(page, len(await text_of(page)) + 3)
+    await page.keyboard.press("Delete")
+    await page.keyboard.type("Another thing.")
+    await finished(page)
+    await page.wait_for_timeout(300)
+    assert await text_of(page) == "Another thing."
 
 
-async def test_what_the_server_refuses_is_said_in_words_and_nothing_is_lost(desk: Page) -> None:
-    await desk.evaluate("() => localStorage.setItem('fablewright.settings', JSON.stringify({stop: ['x'.repeat(300)]}))")
-    await reload(desk)
-    await write(desk, BEGINNING)
-    await desk.keyboard.press("Control+Enter")
-    await expect(desk.get_by_role("alert")).to_contain_text("1 to 200 characters")
-    assert await text_of(desk) == BEGINNING
+async def test_what_the_server_refuses_is_said_in_words_and_nothing_is_lost(page: Page) -> None:
+    await set_before(page, stop=["x" * 300])
+    await open_desk(page)
+    await write(page, BEGINNING)
+    await page.keyboard.press("Control+Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("1 to 200 characters")
+    assert await text_of(page) == BEGINNING
 
 
-async def test_a_story_longer_than_the_model_reads_is_sent_from_its_end(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_a_story_longer_than_the_model_reads_is_sent_from_its_end(desk: Page, wire: Wire) -> None:
     paragraph = "The donkey walked down the hill to the well, and up the hill again. " * 5
     story = "\n\n".join([paragraph] * 3000)  # 1 MB
     await desk.evaluate("(text) => navigator.clipboard.writeText(text)", story)
@@ -358,20 +345,17 @@ async def test_finished_sentences_are_announced_and_nothing_else(desk: Page) -> 
     assert announced == [[], [ran], [ran], [ran], [ran, yes], [ran, yes, "So th"]]
 
 
-async def test_the_pace_of_the_words_can_be_watched(desk: Page) -> None:
-    wire = Wire(desk)
-    await slowly(desk)
-    await desk.get_by_role("button", name="Generate").click()
-    await started(desk, 5)
+async def test_the_pace_of_the_words_can_be_watched(page: Page, wire: Wire) -> None:
+    await open_slow_desk(page)
+    await page.get_by_role("button", name="Generate").click()
+    await started(page, 5)
     assert wire.starts()[0]["pace"] > 0
-    await expect(desk.locator("#status")).to_contain_text(re.compile(r"\d+ tokens/s"))
-    await desk.keyboard.press("Escape")
-    await finished(desk)
+    await expect(page.locator("#status")).to_contain_text(re.compile(r"\d+ tokens/s"))
+    await page.keyboard.press("Escape")
+    await finished(page)
 
 
-async def test_what_has_just_been_typed_in_the_settings_counts(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_what_has_just_been_typed_in_the_settings_counts(desk: Page, wire: Wire) -> None:
     await desk.get_by_role("button", name="Settings").click()
     await desk.get_by_label("Stop at").fill("The End\n")
     assert await desk.get_by_label("Stop at").input_value() == "The End\n"
@@ -382,9 +366,7 @@ async def test_what_has_just_been_typed_in_the_settings_counts(desk: Page) -> No
     assert (start["seed"], start["stop"]) == (1234, ["The End"])
 
 
-async def test_half_a_character_does_not_stop_the_model(desk: Page) -> None:
-    wire = Wire(desk)
-    await reload(desk)
+async def test_half_a_character_does_not_stop_the_model(desk: Page, wire: Wire) -> None:
     await write(desk, BEGINNING)
     await desk.evaluate("() => document.execCommand('insertText', false, ' \\ud83d fox')")
     await generate(desk)
@@ -392,18 +374,18 @@ async def test_half_a_character_does_not_stop_the_model(desk: Page) -> None:
     assert await model_words(desk)
 
 
-async def test_a_start_that_the_server_cannot_read_is_over(desk: Page) -> None:
+async def test_a_start_that_the_server_cannot_read_is_over(page: Page) -> None:
     refusal = json.dumps({"type": "error", "code": "invalid_request", "message": "expected JSON, got a riddle"})
-    await desk.route_web_socket("**/ws", lambda socket: socket.on_message(lambda _: socket.send(refusal)))
-    await reload(desk)
-    await enter(desk)
-    await desk.keyboard.press("Control+Enter")
-    await expect(desk.get_by_role("alert")).to_contain_text("Expected JSON, got a riddle.")
-    await finished(desk)
+    await page.route_web_socket("**/ws", lambda socket: socket.on_message(lambda _: socket.send(refusal)))
+    await open_desk(page)
+    await enter(page)
+    await page.keyboard.press("Control+Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("Expected JSON, got a riddle.")
+    await finished(page)
 
 
-async def test_try_again_does_what_was_refused(desk: Page) -> None:
-    is_full, wire = False, Wire(desk)
+async def test_try_again_does_what_was_refused(page: Page, wire: Wire) -> None:
+    is_full = False
 
     def refuse(message: str | bytes) -> str:
         heard = json.loads(message)
@@ -415,39 +397,39 @@ async def test_try_again_does_what_was_refused(desk: Page) -> None:
             lambda sent: socket.send(refuse(sent)) if is_full and "start" in str(sent) else server.send(sent)
         )
 
-    await desk.route_web_socket("**/ws", between)
-    await reload(desk)
-    await write(desk, BEGINNING)
-    await generate(desk)
-    first = await text_of(desk)
+    await page.route_web_socket("**/ws", between)
+    await open_desk(page)
+    await write(page, BEGINNING)
+    await generate(page)
+    first = await text_of(page)
     is_full = True
-    await desk.keyboard.press("Control+Shift+Enter")
-    await expect(desk.get_by_role("alert")).to_contain_text("Too many requests.")
-    assert await text_of(desk) == first
+    await page.keyboard.press("Control+Shift+Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("Too many requests.")
+    assert await text_of(page) == first
     is_full = False
-    await desk.get_by_role("button", name="Try again").click()
-    await desk.wait_for_function("(first) => document.querySelector('#page').textContent !== first", arg=first)
-    await finished(desk)
+    await page.get_by_role("button", name="Try again").click()
+    await page.wait_for_function("(first) => document.querySelector('#page').textContent !== first", arg=first)
+    await finished(page)
     assert [start["prompt"] for start in wire.starts()] == [BEGINNING] * 2  # that reached the server
-    assert (await text_of(desk)).startswith(BEGINNING)
+    assert (await text_of(page)).startswith(BEGINNING)
 
 
-async def test_a_long_story_is_said_to_be_read(desk: Page) -> None:
-    await desk.route_web_socket("**/ws", lambda _: None)
-    await reload(desk)
-    await write(desk, "Once upon a time. " * 1250)
-    await desk.keyboard.press("Control+Enter")
-    await expect(desk.locator("#progress")).to_have_text("Reading 5,000 words…")
+async def test_a_long_story_is_said_to_be_read(page: Page) -> None:
+    await page.route_web_socket("**/ws", lambda _: None)
+    await open_desk(page)
+    await write(page, "Once upon a time. " * 1250)
+    await page.keyboard.press("Control+Enter")
+    await expect(page.locator("#progress")).to_have_text("Reading 5,000 words…")
 
 
-async def test_who_reads_elsewhere_is_left_there_until_back_at_the_pen(desk: Page) -> None:
+async def test_who_reads_elsewhere_is_left_there_until_back_at_the_pen(page: Page) -> None:
     story = "\n\n".join(f"Paragraph {number}." for number in range(60))
-    await begin_slowly(desk, story, chars=5)
-    await desk.evaluate("() => scrollTo(0, 100)")
-    await started(desk, len(await text_of(desk)) + 30)
-    assert await desk.evaluate("() => scrollY") == 100
-    await desk.evaluate("() => scrollTo(0, document.documentElement.scrollHeight)")
-    bottom = await desk.evaluate("() => document.querySelector('#page').lastChild.getBoundingClientRect().bottom")
+    await begin_slowly(page, story, chars=5)
+    await page.evaluate("() => scrollTo(0, 100)")
+    await started(page, len(await text_of(page)) + 30)
+    assert await page.evaluate("() => scrollY") == 100
+    await page.evaluate("() => scrollTo(0, document.documentElement.scrollHeight)")
+    bottom = await page.evaluate("() => document.querySelector('#page').lastChild.getBoundingClientRect().bottom")
     assert bottom < 850
-    await desk.keyboard.press("Escape")
-    await finished(desk)
+    await page.keyboard.press("Escape")
+    await finished(page)
