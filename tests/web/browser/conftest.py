@@ -191,6 +191,18 @@ async def desk(page: Page, wire: Wire) -> Page:
     return page
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def modules(browser: Browser, server: str) -> AsyncIterator[Page]:
+    """A window of the site without its page, for what scripts do by themselves; the tests of a file share it."""
+    page = await browser.new_page(base_url=server)
+    complaints: list[str] = []
+    watch(page, complaints)
+    await page.goto("/healthz")
+    yield page
+    await page.close()
+    assert not complaints
+
+
 def watch(page: Page, complaints: list[str]) -> None:
     """Collect what the browser complains about on this page."""
 

@@ -157,8 +157,8 @@ async def test_text_can_be_typed_in_the_middle(desk: Page) -> None:
     assert await text_of(desk) == "The old fox"
 
 
-async def test_random_edits_keep_page_and_story_in_step(desk: Page) -> None:
-    difference = await desk.evaluate(
+async def test_random_edits_keep_page_and_story_in_step(modules: Page) -> None:
+    difference = await modules.evaluate(
         """async () => {
             const { Editor } = await import("/static/editor.js");
             const root = document.createElement("div");

@@ -325,8 +325,8 @@ async def test_a_story_longer_than_the_model_reads_is_sent_from_its_end(desk: Pa
     assert len(text) > len(story)
 
 
-async def test_finished_sentences_are_announced_and_nothing_else(desk: Page) -> None:
-    announced = await desk.evaluate(
+async def test_finished_sentences_are_announced_and_nothing_else(modules: Page) -> None:
+    announced = await modules.evaluate(
         """async () => {
             const { Announcer } = await import("/static/announce.js");
             const region = document.createElement("div");
