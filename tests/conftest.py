@@ -11,7 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 
 import hypothesis
 
-from tests.fixtures.checkpoints import tiny, tiny_checkpoint
+from tests.fixtures.checkpoints import rough_checkpoint, tiny, tiny_checkpoint
 from tests.fixtures.databases import database_settings, empty_database, postgres_server
 from tests.fixtures.ray_cluster import ray_cluster, ray_nodes
 
@@ -21,6 +21,7 @@ __all__ = [
     "postgres_server",
     "ray_cluster",
     "ray_nodes",
+    "rough_checkpoint",
     "tiny",
     "tiny_checkpoint",
 ]

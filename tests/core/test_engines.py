@@ -118,13 +118,13 @@ async def test_engines_that_are_left_end_the_streams_of_those_that_a_swap_retire
 
 
 async def test_after_a_swap_is_written_what_the_changed_checkpoint_writes(
-    folder: Path, settings: EngineSettings, tmp_path: Path
+    folder: Path, settings: EngineSettings, tmp_path: Path, rough_checkpoint: Path
 ) -> None:
     only = CheckpointSettings(folders=(folder,), name="saga")
     async with Engines(only, settings) as engines:
         before = await write(await engines.get())
         (folder / "saga").rename(tmp_path / "away")
-        make_tiny_checkpoint(folder / "saga", steps=30)
+        shutil.copytree(rough_checkpoint, folder / "saga")
         after = await write(await engines.swap(only))
     async with Engines(only, SMALL) as engines:
         assert after == await write(await engines.get()) != before
@@ -141,11 +141,13 @@ async def test_a_swap_to_a_damaged_checkpoint_changes_nothing(folder: Path) -> N
         assert await engines.get() is old
 
 
-async def test_a_swap_takes_new_folders_and_loads_the_others_again(folder: Path, tmp_path: Path) -> None:
+async def test_a_swap_takes_new_folders_and_loads_the_others_again(
+    folder: Path, tmp_path: Path, rough_checkpoint: Path
+) -> None:
     async with Engines(CheckpointSettings(folders=(folder,), name="fable"), SMALL) as engines:
         saga = await engines.get("saga")
         (folder / "saga").rename(tmp_path / "away")
-        make_tiny_checkpoint(folder / "saga", steps=30)
+        shutil.copytree(rough_checkpoint, folder / "saga")
         make_tiny_checkpoint(tmp_path / "more" / "epic", steps=1)
         await engines.swap(CheckpointSettings(folders=(tmp_path / "more", folder), name="epic"))
         assert (engines.default_name, engines.names()) == ("epic", ["epic", "fable", "saga"])

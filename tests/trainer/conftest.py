@@ -9,7 +9,17 @@ from tests.tiny import TEXT
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    (tmp_path / "books").mkdir()
+    return _four_books(tmp_path / "books")
+
+
+@pytest.fixture(scope="session")
+def lasting_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same books, for runs that several tests go on from or compare with."""
+    return _four_books(tmp_path_factory.mktemp("corpus") / "books")
+
+
+def _four_books(folder: Path) -> Path:
+    folder.mkdir()
     for number in range(4):
-        (tmp_path / "books" / f"book_{number}.txt").write_text(TEXT.replace("donkey", f"donkey{number}"))
-    return tmp_path / "books"
+        (folder / f"book_{number}.txt").write_text(TEXT.replace("donkey", f"donkey{number}"))
+    return folder

@@ -1,6 +1,7 @@
 """The cache and dynamic evaluation against plain loops, on a tiny real model."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from core.checkpoint import Checkpoint, load_checkpoint
-from tests.tiny import TEXT, make_tiny_checkpoint
+from tests.tiny import TEXT
 from trainer.memory import (
     CacheSettings,
     DynamicSettings,
@@ -22,8 +23,8 @@ NEW = "The lantern sang to the goose. The goose sang to the lantern. The lantern
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return load_checkpoint(make_tiny_checkpoint(tmp_path_factory.mktemp("memory") / "tiny", steps=30))
+def tiny(rough_checkpoint: Path) -> Checkpoint:
+    return load_checkpoint(rough_checkpoint)
 
 
 @pytest.fixture(scope="module")

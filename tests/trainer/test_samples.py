@@ -1,6 +1,7 @@
 """Samples are what the plain loop would write, and surprise is what the model says of them."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from core.products import Precision
 from core.requests import SamplingDefaults, sampling_params
 from core.sampling import BLOCK, Draw, Sampler, uniform
 from core.tokenizer import Tokenizer
-from tests.tiny import TEXT, make_tiny_checkpoint
+from tests.tiny import TEXT
 from trainer.choose_sampling import choose, table
 from trainer.samples import Passage, cut_passages, mean_surprise, read_samples, write_samples
 from trainer.text_statistics import TrainingBooks
@@ -22,8 +23,8 @@ PARAMS = SamplingDefaults(temperature=0.9, max_tokens=30)
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return load_checkpoint(make_tiny_checkpoint(tmp_path_factory.mktemp("samples") / "tiny", steps=30))
+def tiny(rough_checkpoint: Path) -> Checkpoint:
+    return load_checkpoint(rough_checkpoint)
 
 
 @torch.no_grad()

@@ -21,10 +21,11 @@ GERMAN = (
 )
 
 
-@pytest.fixture
-def first(corpus: Path, tmp_path: Path) -> Path:
-    out = tmp_path / "first"
-    assert _train(corpus, out, "--steps=60", "--learning-rate=0.01", *SIZES) == 0
+@pytest.fixture(scope="module")
+def first(lasting_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run from whose model others go on; none of them writes there."""
+    out = tmp_path_factory.mktemp("start") / "first"
+    assert _train(lasting_corpus, out, "--steps=60", "--learning-rate=0.01", *SIZES) == 0
     return out
 
 

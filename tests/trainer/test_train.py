@@ -122,7 +122,7 @@ def test_the_split_is_printed_with_its_total(corpus: Path, tmp_path: Path, capsy
 
 
 def test_a_run_against_the_clock_spends_little_of_it_on_validation(corpus: Path, tmp_path: Path) -> None:
-    assert _train(corpus, tmp_path / "run", "--minutes", "0.1", "--validations", "100000") == 0
+    assert _train(corpus, tmp_path / "run", "--minutes", "0.03", "--validations", "100000") == 0
     facts = json.loads((tmp_path / "run" / "resume" / "facts.json").read_text())
     assert facts["step"] > 2 * len(facts["history"])  # every step would be followed by one, had they no limit
 
@@ -168,23 +168,33 @@ def test_a_folder_in_which_another_process_trains_is_refused_and_left_alone(
     assert _train(corpus, out, "--steps", "20", "--resume") == 0
 
 
+LONG = ["--steps", "400", "--validations", "1"]
+
+
+@pytest.fixture(scope="module")
+def whole(lasting_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A long run that nothing stopped."""
+    out = tmp_path_factory.mktemp("train") / "whole"
+    assert _train(lasting_corpus, out, *LONG) == 0
+    return out
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_saves_and_the_run_goes_on_exactly(
-    corpus: Path, tmp_path: Path, stop: signal.Signals
+    lasting_corpus: Path, whole: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
-    _train(corpus, tmp_path / "whole", "--steps", "400", "--validations", "1")
-    command = [sys.executable, "-m", "trainer", "train", str(corpus), "--out", str(tmp_path / "parts"), *SMALL]
-    command += ["--steps", "400", "--validations", "1"]
+    books, out = str(lasting_corpus), tmp_path / "parts"
+    command = [sys.executable, "-m", "trainer", "train", books, "--out", str(out), *SMALL, *LONG]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert process.stderr is not None
         assert any("started step=0" in line for line in process.stderr)
         process.send_signal(stop)
         assert process.wait(60) == 1
-    facts = json.loads((tmp_path / "parts" / "resume" / "facts.json").read_text())
+    facts = json.loads((out / "resume" / "facts.json").read_text())
     assert 0 <= facts["step"] < 400
-    assert _train(corpus, tmp_path / "parts", "--steps", "400", "--validations", "1", "--resume") == 0
-    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    assert _train(lasting_corpus, out, *LONG, "--resume") == 0
+    _assert_same(_weights(whole), _weights(out))
 
 
 def test_a_full_disk_leaves_the_last_good_state_and_checkpoint(
@@ -389,10 +399,10 @@ def test_a_device_that_is_not_there_is_named(
 
 def test_a_finished_run_that_is_resumed_keeps_its_figures(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert _train(corpus, out, "--minutes", "0.05") == 0
+    assert _train(corpus, out, "--minutes", "0.02") == 0
     before = load_checkpoint(out / "checkpoint").config.training["results"]
     assert before["valid"]["tokens"] > 0
-    assert _train(corpus, out, "--minutes", "0.05", "--resume") == 0
+    assert _train(corpus, out, "--minutes", "0.02", "--resume") == 0
     assert load_checkpoint(out / "checkpoint").config.training["results"] == before
 
 

@@ -19,7 +19,6 @@ from core.engines import Engines
 from core.requests import Limits, SamplingDefaults
 from core.store import DatabaseSettings, Store
 from core.writer import Writer
-from tests.tiny import make_tiny_checkpoint
 from web.app import Web
 from web.listen import bind
 from web.serve import open_engines
@@ -113,11 +112,11 @@ async def _desk(client: ClientSession, url: str, options: dict[str, Any]) -> Asy
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, rough_checkpoint: Path) -> Path:
     """A folder with two tiny checkpoints: tiny, and rough, which has learned less."""
     folder = tmp_path_factory.mktemp("checkpoints")
     shutil.copytree(tiny_checkpoint, folder / "tiny")
-    make_tiny_checkpoint(folder / "rough", steps=30)
+    shutil.copytree(rough_checkpoint, folder / "rough")
     return folder
 
 
