@@ -14,7 +14,7 @@ from core.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from core.engines import CheckpointSettings
 from core.novelty import Copied, NoveltyIndex
 from tests.tiny import TEXT
-from tests.web.conftest import Site, StartSite
+from tests.web.conftest import Site
 
 
 async def test_checkpoints_are_listed_with_their_sizes_the_default_first(site: Site) -> None:
@@ -80,12 +80,19 @@ async def test_where_a_damaged_checkpoint_lies_is_for_the_log_alone(
     assert str(tmp_path / "copies" / "half") in caplog.text
 
 
-async def test_what_stands_in_the_books_is_found_in_characters(checkpoints: Path, start_site: StartSite) -> None:
-    NoveltyIndex.build([TEXT]).save(checkpoints / "rough")
-    site = await start_site()
+@pytest.fixture
+async def indexed(checkpoints: Path, tmp_path: Path, site: Site) -> Site:
+    """A server whose checkpoint `rough` has an index of its book."""
+    folder = Path(shutil.copytree(checkpoints, tmp_path / "copies"))
+    NoveltyIndex.build([TEXT]).save(folder / "rough")
+    await site.engines.swap(CheckpointSettings(folders=(folder,), name="tiny"))
+    return site
+
+
+async def test_what_stands_in_the_books_is_found_in_characters(indexed: Site) -> None:
     copied = "there was a small grey donkey who lived at the edge of a wood"
     text = f"🐎 In our tale {copied}, unlike any other."
-    answer = await site.call("POST", "/api/copied", json={"text": text, "checkpoint": "rough"})
+    answer = await indexed.call("POST", "/api/copied", json={"text": text, "checkpoint": "rough"})
     assert [text[span["start"] : span["end"]] for span in answer["spans"]] == [copied]
     assert answer["longest_run"] == len(copied.split())
     assert answer["share"] == round(len(copied.split()) / 20, 4)
@@ -97,10 +104,8 @@ async def test_without_an_index_nothing_is_claimed(site: Site) -> None:
 
 
 async def test_texts_are_searched_one_at_a_time_and_one_that_is_too_long_not_at_all(
-    checkpoints: Path, start_site: StartSite, monkeypatch: pytest.MonkeyPatch
+    indexed: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    NoveltyIndex.build([TEXT]).save(checkpoints / "rough")
-    site = await start_site()
     search, running, most = NoveltyIndex.copied, 0, 0
 
     def slowly(index: NoveltyIndex, text: str) -> Copied:
@@ -113,8 +118,8 @@ async def test_texts_are_searched_one_at_a_time_and_one_that_is_too_long_not_at_
 
     monkeypatch.setattr(NoveltyIndex, "copied", slowly)
     asked = {"text": TEXT, "checkpoint": "rough"}
-    await asyncio.gather(*(site.call("POST", "/api/copied", json=asked) for _ in range(5)))
+    await asyncio.gather(*(indexed.call("POST", "/api/copied", json=asked) for _ in range(5)))
     assert most == 1
     body, headers = io.BytesIO(json.dumps({"text": "a " * 2**20}).encode()), {"Content-Type": "application/json"}
-    error = (await site.call("POST", "/api/copied", 400, data=body, headers=headers))["error"]
+    error = (await indexed.call("POST", "/api/copied", 400, data=body, headers=headers))["error"]
     assert error["message"] == "text must be at most 1048576 characters, got 2097152"
