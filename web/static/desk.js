@@ -281,7 +281,7 @@ export class Desk {
     const pen = new Pen({ story, node: node.id, before, editor, inks, announcer }, {
       onAccepted: () => {
         this.save(); // at once: from here on a reload finds the stream again
-        this.#showSeed();
+        this.#showState(); // the seed
       },
       onQueued: (message) => this.foot.queued(message),
       onPut: () => {
@@ -357,7 +357,6 @@ export class Desk {
     tab.remove("live");
     this.#showState();
     this.showMap();
-    this.#showSeed();
   }
 
   /** Go on with a stream that this tab was receiving when it was reloaded. */
@@ -365,7 +364,6 @@ export class Desk {
     const node = this.story.nodes.get(tab.get("live"));
     if (this.pen || !node || node.made?.reason || node.made?.seed === undefined) return;
     this.#write(node);
-    this.#showSeed();
   }
 
   // ---- the writer's hand
@@ -464,7 +462,6 @@ export class Desk {
     this.inks.repaint(this.story);
     this.#showState();
     this.showMap();
-    this.#showSeed();
     if (!this.pen) this.foot.say();
   }
 
@@ -511,11 +508,6 @@ export class Desk {
     for (const root of [byId("map"), byId("branches")]) {
       if (root && !root.hidden) drawMap(root, this.story, (id) => this.go(id));
     }
-  }
-
-  #showSeed() {
-    const { seed } = this.story.retryable()?.made ?? {};
-    this.foot.showSeed(seed);
   }
 
   #words() {

@@ -19,24 +19,19 @@ export class Foot {
     this.page = page;
   }
 
-  /** Offer what can be done. @param {import("./story.js").Story} story */
+  /** Offer what can be done, and the last words' seed. @param {import("./story.js").Story} story */
   offer(story, isWriting) {
     const [shown, gone] = isWriting ? [byId("stop"), byId("generate")] : [byId("generate"), byId("stop")];
     shown.hidden = false;
     if (document.activeElement === gone) shown.focus();
     gone.hidden = true;
     const focused = document.activeElement;
-    byId("retry").disabled = !story.retryable();
+    const last = story.retryable();
+    this.#showSeed(last?.made?.seed);
+    byId("retry").disabled = !last;
     byId("undo").disabled = !story.canUndo();
     byId("redo").disabled = !story.canRedo();
     if (focused?.disabled) byId("page").focus({ preventScroll: true }); // or the keyboard's next press would go nowhere
-  }
-
-  /** @param {number} [seed]  that the last words were drawn with */
-  showSeed(seed) {
-    byId("seed").hidden = seed === undefined;
-    byId("seed").textContent = `seed ${seed}`;
-    byId("seed").title = "Same seed, same text. Click to copy it.";
   }
 
   /** Say how it goes, or how many words there are. */
@@ -83,5 +78,11 @@ export class Foot {
     action?.addEventListener("click", hide);
     byId("notice").replaceChildren(message, ...(action ? [action] : []), close);
     byId("notice").hidden = false;
+  }
+
+  #showSeed(seed) {
+    byId("seed").hidden = seed === undefined;
+    byId("seed").textContent = `seed ${seed}`;
+    byId("seed").title = "Same seed, same text. Click to copy it.";
   }
 }

@@ -280,6 +280,16 @@ async def test_what_comes_while_an_input_method_composes_is_not_lost(page: Page,
     assert await text_of(page) == "日本" + BEGINNING + wire.completion(start["id"])
 
 
+async def test_words_of_the_writers_own_have_no_seed(desk: Page) -> None:
+    await write(desk, BEGINNING)
+    await generate(desk)
+    await expect(desk.locator("#seed")).to_be_visible()
+    await write(desk, " And then")
+    await expect(desk.locator("#seed")).to_be_hidden()
+    await desk.keyboard.press("Control+z")
+    await expect(desk.locator("#seed")).to_be_visible()
+
+
 async def test_the_seed_is_said_to_be_copied_only_where_it_is(desk: Page) -> None:
     await write(desk, BEGINNING)
     await generate(desk)
