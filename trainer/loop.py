@@ -124,7 +124,8 @@ class Loop:
                 if not has_begun:
                     self._begin(progress, due)
                     has_begun = True
-                if (due > self._validations or self._ends_epoch()) and (may_validate or progress >= 1):
+                has_nothing = progress >= 1 and self.best == math.inf  # a disk was full, and this run goes on after it
+                if (due > self._validations or self._ends_epoch() or has_nothing) and (may_validate or progress >= 1):
                     self._validations = due
                     self._check(progress)
                 if progress >= 1 or self._is_hopeless() or stop:

@@ -153,6 +153,9 @@ def test_a_run_that_can_keep_nothing_is_not_told_of_as_finished(
         full.setattr("trainer.train.save_checkpoint", Mock(side_effect=OSError("no space left")))
         assert _train(corpus, tmp_path / "run", "--steps", "2", "--validations", "1", "--hidden-size", "16") == 2
     assert f"{tmp_path / 'run'}: this run could keep no checkpoint" in capsys.readouterr().err
+    options = ("--steps", "2", "--validations", "1", "--hidden-size", "16", "--resume")
+    assert _train(corpus, tmp_path / "run", *options) == 0
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").config.model["hidden_size"] == 16
 
 
 def test_a_folder_in_which_another_process_trains_is_refused_and_left_alone(
