@@ -105,6 +105,7 @@ class Tokenizer:
             raise InputError(
                 f"tokenizer kind must be one of {', '.join(get_args(TokenizerKind))}, got {kind!r}", "kind"
             )
+        is_open = kind in ("unigram", "bpe")
         sentences = _sentences(texts)
         if kind == "word":
             sentences = ("".join(f" {word}" for word in sentence.split()) for sentence in sentences)
@@ -123,9 +124,9 @@ class Tokenizer:
                 model_type=kind,
                 vocab_size=vocab_size,
                 hard_vocab_limit=False,
-                character_coverage=character_coverage if kind in ("unigram", "bpe") else 1.0,
+                character_coverage=character_coverage if is_open else 1.0,
                 required_chars="\u2581",  # or a text without spaces would leave none to write them with
-                byte_fallback=kind in ("unigram", "bpe"),
+                byte_fallback=is_open,
                 normalization_rule_name="identity",
                 add_dummy_prefix=False,
                 remove_extra_whitespaces=False,
@@ -138,7 +139,7 @@ class Tokenizer:
                 eos_id=-1,
                 pad_id=-1,
                 max_sentence_length=4 * _LONGEST_SENTENCE_BYTES,
-                input_sentence_size=400_000 if kind in ("unigram", "bpe") else 0,  # 0: a closed vocabulary counts all
+                input_sentence_size=400_000 if is_open else 0,  # 0: a closed vocabulary counts all
                 shuffle_input_sentence=True,
                 num_threads=1,
                 minloglevel=2,

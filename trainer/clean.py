@@ -107,16 +107,17 @@ def clean_folder(source: Path, target: Path, cleaning: Cleaning) -> Report:
         path = target / name
         if not text.strip():
             report.empty.append(name)
-            path.unlink(missing_ok=True)  # of an earlier run
         elif cleaning.drop_duplicates and (twin := seen.twin_of(text, name)):
             report.duplicates[name] = twin
-            path.unlink(missing_ok=True)
         else:
             report.kept[name] = changes
+        if name in report.kept:
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(path.name + ".new")
             aside.write_text(text, encoding="utf-8")
             aside.replace(path)  # where that is a link, what it points to stays as it was
+        else:
+            path.unlink(missing_ok=True)  # of an earlier run
     return report
 
 

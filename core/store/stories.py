@@ -214,6 +214,7 @@ def _node_row(
         "prompt_tokens": 0,
         "completion_tokens": 0,
         "reason": None,
+        "request_id": None,
         "details": {},
     }
     return defaults | dict(node) | {"story_id": story_id, "created_at": known[id][1]}

@@ -113,6 +113,7 @@ def upgrade() -> None:
         sa.Column("prompt_tokens", sa.Integer, nullable=False),
         sa.Column("completion_tokens", sa.Integer, nullable=False),
         sa.Column("reason", sa.String(32)),
+        sa.Column("request_id", sa.String(64)),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("details", sa.JSON, nullable=False),
         sa.ForeignKeyConstraint(

@@ -306,7 +306,7 @@ async def test_a_reader_that_is_cancelled_between_two_events_frees_its_slot(engi
     await all_slots_free(engine)
 
 
-async def test_thousands_of_starts_and_stops_leak_nothing(local: Engine) -> None:
+async def test_ten_thousand_starts_and_stops_leak_nothing(local: Engine) -> None:
     async def start_and_stop(count: int) -> None:
         for number in range(count):
             try:
@@ -322,7 +322,7 @@ async def test_thousands_of_starts_and_stops_leak_nothing(local: Engine) -> None
     await expect_no_growth(local, start_and_stop)
 
 
-async def test_thousands_of_streams_leak_nothing(local: Engine) -> None:
+async def test_ten_thousand_streams_leak_nothing(local: Engine) -> None:
     async def read_to_the_end(count: int) -> None:
         for seed in range(0, count, 5):
             generations = [local.generate(request("Once", seed=seed + n, max_tokens=1)) for n in range(5)]
@@ -332,18 +332,18 @@ async def test_thousands_of_streams_leak_nothing(local: Engine) -> None:
 
 
 async def expect_no_growth(engine: Engine, use: Callable[[int], Awaitable[None]]) -> None:
-    """Use an engine 4,000 times: afterwards all slots are free, and memory is what it was after the first 1,000."""
-    await use(1000)
+    """Use an engine 10,000 times: afterwards all slots are free, and memory is what it was after the first 2,000."""
+    await use(2000)
     gc.collect()
     blocks, memory = sys.getallocatedblocks(), psutil.Process().memory_info().rss
-    await use(3000)
+    await use(8000)
     await all_slots_free(engine)
     async with asyncio.timeout(20):
         while engine._open or engine._readers:  # noqa: ASYNC110 -- no event tells of the last one
             await asyncio.sleep(0.01)
     gc.collect()
-    assert sys.getallocatedblocks() - blocks < 1500, "half a Python object a stream"
-    assert psutil.Process().memory_info().rss - memory < 3 * 2**20, "a kilobyte a stream"
+    assert sys.getallocatedblocks() - blocks < 4000, "half a Python object a stream"
+    assert psutil.Process().memory_info().rss - memory < 8 * 2**20, "a kilobyte a stream"
     assert sorted(engine._worker._free_slots) == [0, 1, 2, 3]  # type: ignore[union-attr]
 
 

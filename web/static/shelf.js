@@ -15,7 +15,7 @@ export async function showShelf(root, parts) {
   const { shelf, open } = parts;
   nameWindow("Stories");
   const kept = await shelf.list();
-  const here = kept.filter((meta) => meta.nodes || meta.title);
+  const here = kept.filter((meta) => (meta.nodes ?? meta.words) || meta.title);
   const known = new Set(kept.map((meta) => meta.id));
   const there = h("section", {});
   const fresh = () => open({ meta: newMeta(), nodes: [] });

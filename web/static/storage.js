@@ -5,13 +5,13 @@
  * windows), a story lives as long as its tab. Knows nothing of servers.
  */
 
-import { newId } from "./story.js";
+import { Story, newId } from "./story.js";
 
 const NAME = "fablewright";
-/** The shape of what is kept, noted with every story for a later page that keeps it in another. */
-const VERSION = 2;
+/** The shape of what is kept. A change of shape adds a step to `upgrade`; nothing is ever dropped. */
+export const VERSION = 2;
 
-const BLANK = { title: "", opening: "", words: 0, nodes: 0, current: "root", checkpoint: null, isOnServer: false };
+const BLANK = { title: "", opening: "", words: 0, current: "root", checkpoint: null, isOnServer: false };
 
 /**
  * @typedef {object} Meta  a story without its nodes
@@ -20,7 +20,7 @@ const BLANK = { title: "", opening: "", words: 0, nodes: 0, current: "root", che
  * @property {string} title  "" while the first words stand for it
  * @property {string} opening  the first words
  * @property {number} words
- * @property {number} nodes  how many, without the root
+ * @property {number} [nodes]  how many; an older page did not say
  * @property {number} created
  * @property {number} updated
  * @property {string} current
@@ -71,10 +71,13 @@ export class Shelf {
       result(transaction.objectStore("stories").get(id)),
       result(transaction.objectStore("nodes").getAll(range)),
     ]);
-    return meta ? { meta, nodes } : null;
+    if (!meta || meta.version >= VERSION) return meta ? { meta, nodes } : null;
+    const upgraded = upgrade(meta, nodes);
+    await this.put(upgraded.meta, upgraded.nodes);
+    return upgraded;
   }
 
-  /** Save the story's facts and those of its nodes that have changed. @param {Meta} meta @param {import("./story.js").Story} story */
+  /** Save the story's facts and those of its nodes that have changed. @param {Meta} meta @param {Story} story */
   async save(meta, story) {
     const nodes = [...story.dirty].map((id) => story.node(id));
     story.dirty.clear();
@@ -137,6 +140,15 @@ export class Shelf {
 export function newMeta(fields = {}) {
   const now = Date.now();
   return { id: newId() + newId(), version: VERSION, ...BLANK, created: now, updated: now, ...fields };
+}
+
+/** Bring what an older page has kept into today's shape. */
+function upgrade(meta, nodes) {
+  const { text = "", ...rest } = meta; // version 1 was a text without history
+  const story = new Story();
+  if (text) story.edit({ at: 0, removed: 0, inserted: text }, meta.updated ?? Date.now());
+  const upgraded = newMeta({ ...rest, version: VERSION, current: story.current });
+  return { meta: upgraded, nodes: [...nodes, ...story.path()] };
 }
 
 async function openDatabase() {
