@@ -164,6 +164,7 @@ class Node(Base):
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     reason: Mapped[str | None] = mapped_column(Word)
+    request_id: Mapped[str | None] = mapped_column(Id)  # always null; a later revision may drop it
     created_at: Mapped[datetime]
     details: Mapped[dict[str, Any]]
 

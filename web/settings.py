@@ -8,13 +8,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from yarl import URL
 
+_NAMELESS = "file", "ftp"  # schemes whose pages have no origin that a browser would name
+
 
 def _as_origin(text: str) -> str:
     try:
-        origin = str(URL(text).origin())
+        origin = URL(text).origin()
     except ValueError:  # no scheme or no host
-        origin = None
-    if text != origin:
+        origin = URL()
+    if text != str(origin) or origin.scheme in ("", *_NAMELESS):
         raise ValueError(f"expected an origin as browsers send it, such as https://desk.example, got {text}")
     return text
 

@@ -23,8 +23,10 @@ def test_a_network_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     "origin",
     [
+        "",
         "desk.example",
         "null",
+        "ftp://desk.example",
         "file:///desk.html",
         "https://desk.example/",
         "https://Desk.example",

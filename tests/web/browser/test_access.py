@@ -203,6 +203,17 @@ async def test_focus_can_be_seen(desk: Page) -> None:
     assert await desk.evaluate(style) == "solid"
 
 
+async def test_a_first_visit_transfers_little(desk: Page) -> None:
+    await desk.wait_for_load_state("networkidle")
+    sizes = await desk.evaluate(
+        """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+            .map((one) => one.transferSize)"""
+    )
+    assert len(sizes) > 10
+    assert all(sizes), "nothing comes from a cache"
+    assert sum(sizes) < 150_000, "bytes of the page, its scripts, styles and fonts, as they travel"
+
+
 async def test_nothing_is_loaded_from_elsewhere(page: Page, server: str) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -251,6 +251,31 @@ async def another_tab(desk: Page, context: BrowserContext, complaints: list[str]
     return other
 
 
+async def test_a_story_kept_by_an_older_page_opens(desk: Page) -> None:
+    await desk.evaluate(
+        """() => new Promise((resolve, reject) => {
+            const request = indexedDB.open("fablewright", 1);
+            request.onsuccess = () => {
+                const transaction = request.result.transaction("stories", "readwrite");
+                const text = "From an older page.";
+                const old = { id: "an-old-story-1234567", version: 1, title: "Old", text, created: 1, updated: 2 };
+                transaction.objectStore("stories").put(old);
+                transaction.oncomplete = () => resolve(request.result.close());
+                transaction.onabort = () => reject(transaction.error);
+            };
+        })"""
+    )
+    await desk.get_by_role("link", name="Shelf").click()
+    await desk.get_by_role("button", name="Old", exact=True).click()
+    await started(desk)
+    assert await text_of(desk) == "From an older page."
+    await write(desk, " And on.")
+    await saved(desk)
+    await reload(desk)
+    await started(desk)
+    assert await text_of(desk) == "From an older page. And on."
+
+
 async def test_the_shelf_lists_opens_and_deletes_stories(desk: Page) -> None:
     await write(desk, "The first story.")
     await desk.get_by_role("button", name="Story", exact=True).click()
