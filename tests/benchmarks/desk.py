@@ -27,7 +27,7 @@ from .serve import server
 from .table import Cell, checkpoint_path, heading, parser, table
 
 PACE = 200  # tokens per second
-TOKENS = 1000
+TOKENS = 1500
 BEGINNING = "Once upon a time, in a house at the edge of the great wood,"
 PARAGRAPH = "The donkey walked down the hill to the well, and up the hill again, and never once looked at the sea. " * 4
 AT_PACE = f"""
