@@ -20,6 +20,7 @@ from core.requests import Finished, TokenLogprob
 from . import protocol
 from .invalid import explain
 from .problems import RefusedError, translate
+from .sending import in_time
 from .settings import WebSettings
 from .streams import KeptStreams, Reader, Stream
 
@@ -208,15 +209,13 @@ class Socket:
                 await self._news.wait()
                 self._news.clear()
                 for frame in self._frames():
-                    async with asyncio.timeout(self._settings.send_timeout_s):
+                    async with in_time(request, self._settings.send_timeout_s):
                         await self._ws.send_str(frame)
                 if self._is_closing and not self._listening:
                     self._says_goodbye = True  # this wakes the receiving side, which then must wait for us
                     await self._ws.close(code=WSCloseCode.GOING_AWAY, message=b"dial again")
                     return
                 await asyncio.sleep(max(_FRAME_S, self._sockets_open() / _FRAMES_PER_S))
-        except TimeoutError:
-            log.info("closing a connection that does not read: waited_s=%s", self._settings.send_timeout_s)
         except ConnectionError:
             pass  # the receiving side ends the same way
         except Exception:
