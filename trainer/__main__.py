@@ -3,6 +3,7 @@
 import argparse
 import logging
 import math
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -25,6 +26,8 @@ _COMMANDS = {
     "clean": "commands.clean",
 }
 
+_TORCH_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")  # on a GPU, on a processor: a RuntimeError
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run one command."""
@@ -40,8 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
-    except MemoryError as error:
-        print(f"error: out of memory: {error}", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _TORCH_OUT_OF_MEMORY.search(str(error))):
+            raise
+        print(f"error: out of memory, smaller sizes or fewer --lanes need less: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:  # what only training needs is not installed for serving
         print(f"error: {error}; pip install -e '.[train]' installs what the trainer needs", file=sys.stderr)
     return 2

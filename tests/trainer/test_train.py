@@ -325,6 +325,22 @@ def test_a_run_begun_anew_does_not_go_on_from_the_one_before(
     _assert_same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 20.0 GiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.0 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 20.0 GiB"),
+    ],
+)
+def test_memory_that_does_not_suffice_is_said(
+    error: Exception, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.loop.Loop._train_step", Mock(side_effect=error))
+    assert _train(corpus, tmp_path / "run", "--steps", "8") == 2
+    assert f"error: out of memory, smaller sizes or fewer --lanes need less: {error}" in capsys.readouterr().err
+
+
 def test_held_out_text_is_not_pretrained_on(corpus: Path, tmp_path: Path) -> None:
     others = tmp_path / "others"
     others.mkdir()
