@@ -139,7 +139,7 @@ async def test_stop_ends_a_story_where_it_is(
 async def test_a_story_being_written_is_not_begun_twice(
     fake: FakeDiscord, running_bot: RunningBot, ada: Person, channel: Channel
 ) -> None:
-    async with running_bot(bot__pace=10) as bot:
+    async with running_bot(bot__pace=4) as bot:
         asked = await fake.slash(ada, channel, "write", prompt="Once", length=10)
         message = await stands(fake, asked)
         custom_id = message.buttons["Continue"]["custom_id"]
