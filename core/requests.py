@@ -49,6 +49,17 @@ RANGES = {
 }
 
 
+NEUTRAL = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "cache_strength": 0.0,
+}
+"""The settings that leave a model's distribution as it is."""
+
+
 class SamplingDefaults(BaseModel):
     """`[sampling]`: what a request gets that does not say otherwise."""
 

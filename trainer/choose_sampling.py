@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from core.checkpoint import Checkpoint, load_checkpoint
 from core.errors import ConfigError
 from core.products import Precision
-from core.requests import SamplingDefaults, SamplingParams, sampling_params
+from core.requests import NEUTRAL, SamplingDefaults, SamplingParams, sampling_params
 from core.tokenizer import Tokenizer
 
 from .corpus import read_documents
@@ -144,4 +144,4 @@ def figures(statistics: TextStatistics) -> list[str]:
     ]
 
 
-_OFF = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0, "repetition_penalty": 1.0}
+_OFF = {name: value for name, value in NEUTRAL.items() if name != "cache_strength"}  # which no setting tried changes

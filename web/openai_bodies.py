@@ -16,17 +16,10 @@ from pydantic import (
 )
 
 from core.errors import InputError
+from core.requests import NEUTRAL
 
 from .bodies import Body
 
-_NEUTRAL = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "cache_strength": 0.0,
-}
 _MOST_ITEMS = 4096  # of a list of texts, messages or parts; token ids may be more
 
 
@@ -85,8 +78,8 @@ class Common(Body):
     def sampling(self) -> dict[str, Any]:
         """Return the sampling settings; as in the original, those left out are neutral, not config.toml's."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop
-        given = {name: value for name in _NEUTRAL if (value := getattr(self, name)) is not None}
-        return _NEUTRAL | given | {"stop": stops or []}
+        given = {name: value for name in NEUTRAL if (value := getattr(self, name)) is not None}
+        return NEUTRAL | given | {"stop": stops or []}
 
 
 class CompletionBody(Common):
