@@ -18,6 +18,10 @@ from core.requests import Event, Finished, Queued, Started, Text
 
 from .problems import translate
 
+_CANDIDATE_BYTES = 186  # of memory, measured: an object, its number, its text and its bytes
+_MOST_KEPT_BYTES = 256 * 2**20
+_WEIGHED_EVERY_S = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
@@ -43,6 +47,7 @@ class Stream:
         self.has_begun = False  # the engine took it: it is queued or running
         self.queued: Queued | None = None
         self.pieces: list[Text] = []
+        self.kept_bytes = 0  # of memory, about, for what a reader who comes back may ask for
         self.finished: Finished | None = None
         self.copied_share: float | None = None
         self.error: FablewrightError | None = None
@@ -98,6 +103,8 @@ class Stream:
                 self._first_text_at = self._first_text_at or time.monotonic()
                 self._completion_tokens += event.tokens
                 self.pieces.append(event)
+                candidates = sum(1 + len(token.top) for token in event.logprobs)
+                self.kept_bytes += len(event.text) + _CANDIDATE_BYTES * (event.tokens + candidates)
                 self._texts.append(event.text)
             case Finished(reason="error"):
                 self.error = GenerationError(event.message or "the generation failed")
@@ -159,11 +166,13 @@ class Reader:
 class KeptStreams:
     """Resumable streams by key, each kept until `keep_s` after it lost its listener or ended, whichever is later."""
 
-    def __init__(self, keep_s: float, most: int = 10_000) -> None:
+    def __init__(self, keep_s: float, *, most: int = 10_000, most_bytes: int = _MOST_KEPT_BYTES) -> None:
+        """`most` counts them all, `most_bytes` the memory of those that nobody listens to."""
         self._keep_s = keep_s
-        self._most = most
+        self._most, self._most_bytes = most, most_bytes
         self._streams: dict[str, Stream] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._weighing: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -188,11 +197,26 @@ class KeptStreams:
                 timer.cancel()
             loop = asyncio.get_running_loop()
             self._timers[stream.key] = loop.call_later(self._keep_s, self._drop, stream.key)
+            self._weighing = self._weighing or loop.call_later(_WEIGHED_EVERY_S, self._make_room)
 
     def close(self) -> None:
         """Stop and forget every stream."""
         for key in list(self._streams):
             self._drop(key)
+        if self._weighing:
+            self._weighing.cancel()
+
+    def _make_room(self) -> None:
+        """Drop the longest forsaken where together they take too much memory; those still written on are growing."""
+        self._weighing = None
+        taken = sum(self._streams[key].kept_bytes for key in self._timers)
+        for key in list(self._timers):
+            if taken <= self._most_bytes:
+                break
+            taken -= self._streams[key].kept_bytes
+            self._drop(key)
+        if self._timers:
+            self._weighing = asyncio.get_running_loop().call_later(_WEIGHED_EVERY_S, self._make_room)
 
     def _drop(self, key: str) -> None:
         if timer := self._timers.pop(key, None):

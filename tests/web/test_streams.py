@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from core.errors import BusyError, InputError
-from core.requests import Event, Finished, Started, Text
+from core.requests import Candidate, Event, Finished, Started, Text, TokenLogprob
 from tests.web.conftest import eventually
 from web.streams import KeptStreams, Opened, Reader, Stream
 
@@ -106,6 +106,28 @@ async def test_a_kept_stream_is_stopped_when_its_time_is_up_unless_somebody_came
     assert taken_again.finished is None
     kept.close()
     await asyncio.wait_for(taken_again.wait(), 5)
+
+
+async def test_no_more_than_so_much_is_kept_of_streams_that_nobody_listens_to() -> None:
+    async def many_words() -> AsyncGenerator[Event, None]:
+        top = tuple(Candidate(text=f"word{number}", bytes=b"word", logprob=-number / 7) for number in range(20))
+        for number in range(200):
+            token = TokenLogprob(text="word", bytes=b"word", logprob=-number / 3, id=number, top=top)
+            yield Text(text="word", tokens=1, logprobs=(token,))
+
+    streams = [start(many_words()) for _ in range(5)]
+    for stream in streams:
+        await stream.wait()
+    each = streams[0].kept_bytes
+    assert 200 * 20 * 100 < each < 200 * 25 * 200
+    kept = KeptStreams(keep_s=60, most_bytes=2 * each)
+    for stream in streams:
+        kept.hold(stream)
+    for number in (1, 2, 0, 3):  # the last is listened to still
+        kept.release(streams[number])
+    await eventually(lambda: len(kept) == 3)
+    assert [kept.get(stream.key) is not None for stream in streams] == [True, False, False, True, True]
+    kept.close()
 
 
 async def test_no_more_streams_are_kept_than_there_is_room_for() -> None:
