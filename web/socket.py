@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _HEARTBEAT_S = 20
 _FRAME_S = 0.02  # a screen shows no more than this; the first text never waits for it
 _FRAMES_PER_S = 4000  # what one process sends at most, whatever the number of sockets
+_LONGEST_READ_TWICE = 2**20  # characters of a message; laying out 400,000 made-up fields takes half a second
 _MOST_REPLIES = 100  # answers not yet read before the socket stops listening to its client
 
 
@@ -307,6 +308,8 @@ def _as_message(error: FablewrightError, id: str | None) -> protocol.Error:
 
 def _id_within(frame: str) -> str | None:
     """Return the id of a message that was refused, where it has a fitting one, so that its sender can tell."""
+    if len(frame) > _LONGEST_READ_TWICE:
+        return None
     try:
         message = from_json(frame)
     except ValueError:

@@ -257,6 +257,17 @@ async def test_a_binary_frame_is_refused_and_the_socket_goes_on(site: Site) -> N
         assert (await desk.write("good")).end["type"] == "done"
 
 
+@pytest.mark.parametrize(("fields", "id"), [(2_000, "a"), (200_000, None)])
+async def test_a_frame_of_many_faults_is_refused_in_a_sentence(fields: int, id: str | None, site: Site) -> None:
+    async with site.connect() as desk:
+        unknown = ",".join(f'"{number}":0' for number in range(fields))
+        await desk.socket.send_str(f'{{"type":"start","id":"a","prompt":"",{unknown}}}')
+        error = await desk.receive()
+        assert error["message"] == f"expected what the documentation describes, got {fields:,} faults"
+        assert error.get("id") == id
+        assert (await desk.write("good")).end["type"] == "done"
+
+
 async def test_a_frame_above_the_limit_closes_the_socket_and_no_other(start_site: StartSite) -> None:
     site = await start_site(max_message_bytes=2**16)
     async with site.connect() as desk, site.connect() as other:
