@@ -98,6 +98,7 @@ def _product() -> Work:
 def _our_step(config: dict[str, Any], lanes: int, bptt: int) -> Work:
     keep_freed_memory()
     loop = _loop(build_model("awd_lstm", config), config, lanes, bptt)
+    loop._begin(progress=0.0, due=0)
     return lambda: loop._train_step(0.5)
 
 
