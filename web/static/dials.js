@@ -101,7 +101,8 @@ export class Dials {
     const input = h("input", { type: "checkbox", id: "set-log", "aria-describedby": "why-log" });
     input.addEventListener("change", async () => {
       try {
-        const answer = await api("PUT", "/api/settings", { keep_text: input.checked });
+        const lasting = { keepalive: true }; // whoever leaves the page at once has said so as well
+        const answer = await api("PUT", "/api/settings", { keep_text: input.checked }, lasting);
         this.settings.keepsLog = answer.settings.keep_text;
       } finally {
         this.settings.onShow();

@@ -60,8 +60,8 @@ export function unreachable() {
 }
 
 /** Ask the server's JSON API; an error says what the server said. */
-export async function api(method, path, body) {
-  const request = { method, headers: body ? { "Content-Type": "application/json" } : {}, signal: AbortSignal.timeout(TIMEOUT_MS) };
+export async function api(method, path, body, options = {}) {
+  const request = { method, headers: body ? { "Content-Type": "application/json" } : {}, signal: AbortSignal.timeout(TIMEOUT_MS), ...options };
   if (body) request.body = toJson(body);
   const response = await fetch(path, request).catch(unreachable);
   const answer = response.status === 204 ? null : await response.json().catch(() => null);
