@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from core.checkpoint import sync
 from core.errors import CheckpointError, CorpusError
@@ -63,6 +64,26 @@ class LoopSettings:
     seed: int = 1
 
 
+class _Asked:
+    """A step that the device was asked for: the figures come when it is through, without holding up what is next."""
+
+    def __init__(self, *, figures: dict[str, Tensor], facts: dict[str, float]) -> None:
+        self.facts, self.is_settled = facts, False
+        self._names = list(figures)
+        values = torch.stack(list(figures.values()))
+        self._values = values.to("cpu", non_blocking=True)
+        self._event = torch.cuda.Event() if values.is_cuda else None
+        if self._event is not None:
+            self._event.record()
+
+    def read(self) -> dict[str, float]:
+        """Wait for the figures."""
+        if self._event is not None:
+            self._event.synchronize()
+        self.is_settled = True
+        return dict(zip(self._names, self._values.tolist(), strict=True))
+
+
 class Loop:
     """One run. `validate` is told how many tokens to read at most, `on_best` is called with each validation that beats
     all before, `report` with the facts of a step.
@@ -101,6 +122,7 @@ class Loop:
         self._validating_s = 0.0
         self._without_gain = 0
         self._stop = False
+        self._asked: _Asked | None = None  # the last step
 
     def run(self, *, stop_at_step: int | None = None) -> bool:
         """Train to the end. True if it got there, False if a signal or `stop_at_step` ended it early, state saved."""
@@ -163,7 +185,10 @@ class Loop:
             group["lr"] = rate
         self.model.dropout_scale = 1.0 if progress >= settings.dropout_from else settings.dropout_before
         self.model.train()
-        inputs, targets = (x.to(self._device) for x in self._batches.window(steps, progress))
+        inputs, targets = self._batches.window(steps, progress)
+        if self._device.type == "cuda":
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        targets = targets.to(self._device, non_blocking=True)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bfloat16):
             hidden, state = self.model.hidden(inputs, self._state)
             output = hidden.output.flatten(0, 1)
@@ -177,30 +202,33 @@ class Loop:
         self._gradients.attach()
         objective.backward()  # type: ignore[no-untyped-call]
         buffer = distributed.sum_over_ranks(self._gradients.buffer).div_(distributed.world_size())
-        norm = float(buffer.norm())
-        if not math.isfinite(norm):
-            kept = "no checkpoint was kept before" if self.best == math.inf else "the best checkpoint is kept"
-            raise CorpusError(f"the loss is not a number any more at step {self.step}; {kept}")
-        if norm > settings.clip:
-            buffer.mul_(settings.clip / norm)
+        norm = buffer.norm()
+        buffer.mul_((settings.clip / norm).clamp_(max=1.0))
         self._optimizer.step()
         self._average.update()
         self._state = detach_state(state)
-        self.step += 1
         self.tokens += targets.numel() * distributed.world_size()
-        cell = max(float(x.abs().max()) for x in self._state[1::2])
-        self._report(
-            {
-                "step": self.step,
-                "progress": progress,
-                "loss": loss.item(),
-                "lr": rate,
-                "norm": norm,
-                "cell": cell,
-                "tokens": self.tokens,
-                "seconds": self.clock.seconds(),
-            }
+        cell = torch.stack([x.abs().max() for x in self._state[1::2]]).max()
+        asked = self._asked
+        self._asked = _Asked(
+            figures={"loss": loss.detach(), "norm": norm, "cell": cell},
+            facts={"step": self.step + 1, "progress": progress, "lr": rate, "tokens": self.tokens},
         )
+        self.step += 1
+        self._settle(asked if self._device.type == "cuda" else self._asked)
+
+    def _settle(self, asked: "_Asked | None") -> None:
+        """Report a step that was asked of the device, once it is through; a GPU has the next one by then.
+
+        Raises CorpusError where it came to nothing that is a number.
+        """
+        if asked is None or asked.is_settled:
+            return
+        facts = asked.facts | asked.read()
+        if not math.isfinite(facts["norm"]):
+            kept = "no checkpoint was kept before" if self.best == math.inf else "the best checkpoint is kept"
+            raise CorpusError(f"the loss is not a number any more at step {asked.facts['step'] - 1:g}; {kept}")
+        self._report(facts | {"seconds": self.clock.seconds()})
 
     def _ends_epoch(self) -> bool:
         """Whether a rule that goes by epochs has not yet seen how the last one ended."""
@@ -237,6 +265,7 @@ class Loop:
         return self.clock.minutes is None or self._validating_s <= 0.1 * self.clock.seconds()
 
     def _check(self, progress: float) -> None:
+        self._settle(self._asked)
         began = self.clock.seconds()
         self._validated = self._validated or self._affordable(progress)
         is_new_epoch = self._is_new_epoch
@@ -307,6 +336,7 @@ class Loop:
 
         Where that fails, on a full disk say, the last saved state stays and training goes on.
         """
+        self._settle(self._asked)
         aside = self._folder.with_name(self._folder.name + ".new")
         failures = torch.zeros((), device=self._device)
         try:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_ROWS = 128  # a chunk of logits stays in the cache
+_CHUNK_ROWS = 128  # a chunk of logits stays in the cache of a processor ...
+_GPU_CHUNK = 1 << 26  # ... and a GPU wants many rows at once: so many logits, 256 MiB
 _SMALLEST = torch.finfo(torch.float32).tiny  # where a probability underflows its loss is taken for 87 nats
 
 
@@ -33,10 +34,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         features, matrix, offset = hidden.to(dtype), weight.to(dtype), bias.float()
         needs_grad = any(ctx.needs_input_grad)
         grad_logits = features.new_empty(len(features), len(weight)) if needs_grad else None
-        shape = min(_CHUNK_ROWS, len(features)), len(weight)
+        most = max(_CHUNK_ROWS, _GPU_CHUNK // len(weight)) if hidden.is_cuda else _CHUNK_ROWS
+        shape = min(most, len(features)), len(weight)
         logits, probabilities = offset.new_empty(shape), offset.new_empty(shape)
-        for start in range(0, len(features), _CHUNK_ROWS):
-            rows = slice(start, start + _CHUNK_ROWS)
+        for start in range(0, len(features), most):
+            rows = slice(start, start + most)
             wanted = targets[rows].unsqueeze(1)
             count = len(wanted)
             torch.add(features[rows] @ matrix.t(), offset, out=logits[:count])  # (rows, V)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from core.tokenizer import Tokenizer
@@ -161,7 +161,7 @@ class GradientStatistics:
         total = torch.zeros_like(weights.flat)
         state = model.init_state(1)
         count = 0
-        with _gradients():
+        with _gradients(model):
             for inputs, targets in _segments(ids[: _STATISTICS_SEGMENTS * segment + 1], segment, state[0].device):
                 hidden, state = model.hidden(inputs, state)
                 logits = functional.linear(hidden.output[:, 0], model.output_weight, model.output_bias)
@@ -298,13 +298,14 @@ def _learning(
 
     def learn(loss: Tensor) -> None:
         whole = weights.flat, weights.gradient(loss), rates, trained, decay
+        at_once = len(trained) if trained.is_cuda else _CACHED
         for values, gradient, rate, goal, share in zip(
-            *(torch.split(tensor, _CACHED) for tensor in whole), strict=True
+            *(torch.split(tensor, at_once) for tensor in whole), strict=True
         ):
             values.sub_(gradient.mul_(rate).clamp_(-furthest, furthest)).lerp_(goal, share)
 
     try:
-        with _gradients():
+        with _gradients(model):
             yield learn
     finally:
         weights.flat.copy_(trained)
@@ -312,9 +313,10 @@ def _learning(
 
 
 @contextmanager
-def _gradients() -> Iterator[None]:
-    """Give gradients of a model that does not drop out: cuDNN's LSTM has them in training alone."""
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+def _gradients(model: nn.Module) -> Iterator[None]:
+    """Give gradients of a model that does not drop out: of `nn.LSTM`, cuDNN has them in training alone."""
+    has_stock = any(isinstance(module, nn.LSTM) for module in model.modules())
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not has_stock):
         yield
 
 

@@ -77,7 +77,10 @@ class Shuffled:
 
 @dataclass
 class Ordered:
-    """Draws segments along a given order: at progress p from around p of the way, those least used first."""
+    """Draws segments along a given order: at progress p from around p of the way, those least used first.
+
+    A run that has time to read them all more than once does so in passes: none is read again before the others.
+    """
 
     segments: list[Segment]
     rng: np.random.Generator
@@ -91,6 +94,8 @@ class Ordered:
         count = len(self.segments)
         middle, reach = progress * count, max(1.0, 0.1 * count)
         low, high = max(0, int(middle - reach)), min(count, int(middle + reach) + 1)
+        if self.used[low:high].min() > self.used.min():
+            low, high = 0, count
         index = low + int(np.argmin(self.used[low:high] + self.rng.random(high - low)))
         self.used[index] += 1
         return self.segments[index]

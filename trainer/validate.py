@@ -66,7 +66,7 @@ def validate(
                 targets[:count, lane] = ids[position + 1 : position + count + 1]
             if offset == 0:
                 inputs[0] = document_id
-            hidden, state = model.hidden(torch.from_numpy(inputs).to(device), state)
+            hidden, state = model.hidden(torch.from_numpy(inputs), state)
             flat = torch.from_numpy(targets).to(device).flatten()
             kept = flat >= 0
             output = hidden.output.flatten(0, 1)[kept]

@@ -79,6 +79,7 @@ class AWDLSTM(nn.Module):
         """The last layer's outputs for ids (T, B), and the state after them."""
         config, scale = self.config, self.dropout_scale
         resets = ids == config.document_id
+        ids = ids.to(self.embedding.device, non_blocking=True)
         output = embed(ids, self.embedding, scale * config.embedding_dropout, self.training)  # (T, B, E)
         output = locked_dropout(output, scale * config.input_dropout, self.training)
         new_state: list[Tensor] = []

@@ -69,12 +69,13 @@ class LSTM(nn.Module):
     def hidden(self, ids: Tensor, state: State) -> tuple[Hidden, State]:
         """The last layer's outputs for ids (T, B), and the state after them."""
         hidden, cell = torch.cat(state[::2]), torch.cat(state[1::2])  # (L, B, H)
+        resets = ids == self.config.document_id
+        ids = ids.to(hidden.device, non_blocking=True)
         embedded = self.dropout(self.embedding(ids))  # (T, B, E)
         outputs: list[Tensor] = []
-        resets = ids == self.config.document_id
         starts = sorted({0, *resets.any(dim=1).nonzero().flatten().tolist()})
         for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):  # nn.LSTM cannot reset lanes inside a run
-            keep = ~resets[start].view(1, -1, 1)
+            keep = ~resets[start].to(hidden.device, non_blocking=True).view(1, -1, 1)
             output, (hidden, cell) = self.lstm(embedded[start:end], (hidden * keep, cell * keep))
             outputs.append(output)
         raw = torch.cat(outputs)

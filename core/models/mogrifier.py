@@ -86,6 +86,7 @@ class Mogrifier(nn.Module):
     def hidden(self, ids: Tensor, state: State) -> tuple[Hidden, State]:
         """The last layer's outputs for ids (T, B), and the state after them."""
         config, scale = self.config, self.dropout_scale
+        ids = ids.to(self.embedding.device, non_blocking=True)
         resets = (ids == config.document_id).unsqueeze(2)  # (T, B, 1)
         output = embed(ids, self.embedding, scale * config.embedding_dropout, self.training)  # (T, B, E)
         output = locked_dropout(output, scale * config.input_dropout, self.training)

@@ -3,9 +3,11 @@
 Equations as in torch.nn.LSTM (gate order i, f, g, o). Three things a stock layer does not give: cells stay in float32
 while the matrix products run in bfloat16 (above 256 a bfloat16 cell can no longer count), the state of single lanes can
 be zeroed in the middle of a window, and everything that does not depend on the previous step is done for all steps at
-once: one product for all inputs, one for each weight's gradient.
+once: one product for all inputs, one for each weight's gradient. On a GPU it is cuDNN's layer all the same: there the
+time goes into starting hundreds of small kernels, which cuDNN does in one call.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,14 +28,47 @@ def lstm_layer(
     """Run one layer over a window.
 
     inputs (T, B, E), hidden and cell (B, H), resets (T, B) bool or None: where it is true, the state is zeroed before
-    that step. Returns the outputs (T, B, H), the last hidden state and the last cell (B, H, float32). Under autocast
-    the products run in autocast's dtype, else in the dtype of the weights. No gradient flows into the state that came
-    in: truncated back-propagation cuts there.
+    that step. They may lie on the CPU whatever the rest does: to look at them on a GPU is to wait for it. Returns the
+    outputs (T, B, H), the last hidden state and the last cell (B, H, float32). Under autocast the products run in
+    autocast's dtype, else in the dtype of the weights. No gradient flows into the state that came in: truncated
+    back-propagation cuts there.
     """
     device = inputs.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_hh.dtype
+    if device == "cuda":
+        with torch.autocast(device, enabled=False):
+            return library_layer(inputs, hidden, cell, resets, weight_ih, weight_hh, bias, dtype)
     outputs, cells = _LSTMWindow.apply(inputs, hidden, cell, resets, weight_ih, weight_hh, bias, dtype)  # type: ignore[no-untyped-call]
     return outputs, outputs[-1].detach(), cells
+
+
+def library_layer(
+    inputs: Tensor,
+    hidden: Tensor,
+    cell: Tensor,
+    resets: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `lstm_layer`, by torch's own: one call for each stretch without resets. Cells are of `dtype` in between."""
+    parts = weight_ih, weight_hh, bias, torch.zeros_like(bias)
+    flat = torch.cat([part.flatten() for part in parts]).to(dtype)  # side by side, as cuDNN wants them
+    sizes = [part.numel() for part in parts]
+    weights = [view.view_as(part) for view, part in zip(flat.split(sizes), parts, strict=True)]
+    inputs, hidden, cell = inputs.to(dtype), hidden.to(dtype).unsqueeze(0), cell.to(dtype).unsqueeze(0)
+    reset_steps = _reset_steps(resets)
+    outputs = []
+    for start, end in pairwise(sorted({0, *reset_steps, len(inputs)})):
+        if start in reset_steps:
+            keep = ~resets[start].to(inputs.device, non_blocking=True).unsqueeze(1)  # type: ignore[index]
+            hidden, cell = hidden * keep, cell * keep
+        state, trains = (hidden, cell), torch.is_grad_enabled()
+        output, hidden, cell = torch._VF.lstm(inputs[start:end], state, weights, True, 1, 0.0, trains, False, False)  # type: ignore[attr-defined]
+        outputs.append(output)
+    whole = torch.cat(outputs)
+    return whole, whole[-1].detach(), cell[0].detach().float()
 
 
 class _LSTMWindow(torch.autograd.Function):

@@ -69,6 +69,7 @@ class Transformer(nn.Module):
     def hidden(self, ids: Tensor, state: State) -> tuple[Hidden, State]:
         """The last layer's outputs for ids (T, B), and the state after them."""
         dropout = self.dropout_scale * self.config.dropout if self.training else 0.0
+        ids = ids.to(self.embedding.device, non_blocking=True)
         books = (ids == self.config.document_id).cumsum(0) + 1  # (T, B); 1: the book that the memory is in
         all_books = torch.cat([state[0].long(), books])  # (M + T, B)
         bias = _attention_bias(all_books, len(ids), self.config.heads, self.config.memory)

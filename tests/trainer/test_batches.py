@@ -105,6 +105,13 @@ def test_other_books_are_read_along_their_order() -> None:
     assert len(set(early)) == 10  # nothing twice while something near is unread
 
 
+def test_other_books_are_read_in_passes_where_there_is_time() -> None:
+    others = Ordered([Segment(start=number, end=number + 1) for number in range(100)], np.random.default_rng(0))
+    for draw in range(450):
+        others.draw(draw / 450)
+    assert set(others.used) == {4, 5}
+
+
 def test_a_saved_mixture_goes_on_where_it_was() -> None:
     first, second = _mixture(), _mixture(seed=9)
     for _ in range(20):

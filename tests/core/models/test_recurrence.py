@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from core.models.recurrence import lstm_layer
+from core.models.recurrence import library_layer, lstm_layer
 
 T, B, E, H = 7, 3, 5, 4
 
@@ -86,3 +86,23 @@ def test_cells_count_beyond_256_under_bfloat16() -> None:
     assert outputs.dtype == torch.bfloat16
     assert cell.dtype == torch.float32
     assert cell.item() == 400.0
+
+
+def test_the_layer_of_the_library_does_the_same() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (_weights(nn.LSTM(E, H)) for _ in "ab")
+    for our, their in zip(ours, theirs, strict=True):
+        their.data = our.data.clone()
+    hidden, cell, mask = torch.randn(B, H), torch.randn(B, H), torch.randn(T, B, H)
+    inputs = torch.randn(T, B, E)
+    our_inputs, their_inputs = inputs.clone().requires_grad_(), inputs.clone().requires_grad_()
+    resets = torch.zeros(T, B, dtype=torch.bool)
+    resets[0, 2] = resets[3, 1] = resets[6, 0] = True
+    our = lstm_layer(our_inputs, hidden, cell, resets, *ours)
+    their = library_layer(their_inputs, hidden, cell, resets, *theirs, torch.float32)
+    for one, other in zip(our, their, strict=True):
+        torch.testing.assert_close(one, other)
+    (our[0] * mask).sum().backward()
+    (their[0] * mask).sum().backward()
+    for one, other in zip((our_inputs, *ours), (their_inputs, *theirs), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
