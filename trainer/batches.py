@@ -79,7 +79,8 @@ class Batches:
     """Fills windows (T, B) of inputs and targets from the lanes' segments.
 
     Where several processes train together, each fills all lanes and takes every `stride`-th: so the lanes read the same
-    whatever the number of processes.
+    whatever the number of processes. Where they are `aligned`, segments begin with a window: what is left of the one
+    before is filled up, with targets of -1.
     """
 
     def __init__(
@@ -91,8 +92,9 @@ class Batches:
         document_id: int,
         offset: int = 0,
         stride: int = 1,
+        aligned: bool = False,
     ) -> None:
-        self._ids, self._source, self._document_id = ids, source, document_id
+        self._ids, self._source, self._document_id, self.aligned = ids, source, document_id, aligned
         self._taken = slice(offset, None, stride)
         self.lanes = lanes
         self.epoch_tokens = len(ids["target"])  # in one pass over the books to learn
@@ -113,6 +115,9 @@ class Batches:
         filled, steps = 0, len(inputs)
         while filled < steps:
             is_fresh = position == end
+            if is_fresh and filled and self.aligned:
+                inputs[filled:], targets[filled:] = 0, -1
+                break
             if is_fresh:
                 name, segment = self._source.draw(progress)
                 position, end = segment.start, segment.end
@@ -139,7 +144,9 @@ class Batches:
         self._rests = [(name, position, end) for name, position, end in state["rests"]]
 
 
-def build_batches(data: Data, *, lanes: int, bptt: int, pretrain_share: float, seed: int) -> Batches:
+def build_batches(
+    data: Data, *, lanes: int, bptt: int, pretrain_share: float, seed: int, aligned: bool = False
+) -> Batches:
     """Lanes over the data, fewer than `lanes` where the corpus is small, as many in each process."""
     ranks = distributed.world_size()
     tokens = data.counts["train"].tokens
@@ -152,6 +159,7 @@ def build_batches(data: Data, *, lanes: int, bptt: int, pretrain_share: float, s
     length = min(_SEGMENT_WINDOWS * bptt, max(1, tokens // lanes))
     target = Shuffled(cut_segments(ids["target"], **pieces, length=length), rngs[0])
     shape = {"lanes": lanes, "document_id": pieces["document_id"], "offset": distributed.rank(), "stride": ranks}
+    shape["aligned"] = aligned
     if "pretrain" not in data.ids:
         return Batches(ids, Single(target), **shape)
     ids["pretrain"] = data.ids["pretrain"]

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from core.checkpoint import sync
 from core.errors import CheckpointError, CorpusError
-from core.models import detach_state
+from core.models import State, detach_state
 
 from . import distributed
 from .averaging import TriggeredAverage
 from .batches import Batches
+from .graphs import Graph
 from .loss import cross_entropy
 from .schedule import Clock, Plateau, one_cycle
 from .validate import Validation
@@ -72,7 +73,7 @@ class _Asked:
         self._names = list(figures)
         values = torch.stack(list(figures.values()))
         self._values = values.to("cpu", non_blocking=True)
-        self._event = torch.cuda.Event() if values.is_cuda else None
+        self._event = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
         if self._event is not None:
             self._event.record()
 
@@ -114,6 +115,7 @@ class Loop:
         self._gradients = distributed.FlatGradients(model)
         self._plateau = Plateau(settings.plateau_factor)
         self._state = model.init_state(lanes)
+        self._graph = Graph(self._both_ways, self._device)
         self._began = 1.0  # progress before the first step: laying the data out takes time as well
         self._step_s, self._check_s = 0.0, 0.0  # what the last step took, and the last validation with its checkpoint
         self._validations = settings.validations  # shares of the run after which one was due
@@ -186,36 +188,43 @@ class Loop:
         self.model.dropout_scale = 1.0 if progress >= settings.dropout_from else settings.dropout_before
         self.model.train()
         inputs, targets = self._batches.window(steps, progress)
+        tokens = int((targets >= 0).sum()) * distributed.world_size()
         if self._device.type == "cuda":
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        targets = targets.to(self._device, non_blocking=True)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bfloat16):
-            hidden, state = self.model.hidden(inputs, self._state)
-            output = hidden.output.flatten(0, 1)
-            total = cross_entropy(output, self.model.output_weight, self.model.output_bias, targets.flatten())
-        loss = total / targets.numel()
-        objective = loss
-        if settings.activation_penalty:
-            objective = objective + settings.activation_penalty * hidden.output.float().square().mean()
-        if settings.slowness_penalty and steps > 1:
-            objective = objective + settings.slowness_penalty * hidden.raw.float().diff(dim=0).square().mean()
-        self._gradients.attach()
-        objective.backward()  # type: ignore[no-untyped-call]
+        kind = (steps, self.model.dropout_scale) if self._batches.aligned else None
+        (loss,), self._state = self._graph(kind, inputs, targets, self._state)
         buffer = distributed.sum_over_ranks(self._gradients.buffer).div_(distributed.world_size())
         norm = buffer.norm()
         buffer.mul_((settings.clip / norm).clamp_(max=1.0))
         self._optimizer.step()
         self._average.update()
-        self._state = detach_state(state)
-        self.tokens += targets.numel() * distributed.world_size()
+        self.tokens += tokens
         cell = torch.stack([x.abs().max() for x in self._state[1::2]]).max()
         asked = self._asked
         self._asked = _Asked(
-            figures={"loss": loss.detach(), "norm": norm, "cell": cell},
+            figures={"loss": loss, "norm": norm, "cell": cell},
             facts={"step": self.step + 1, "progress": progress, "lr": rate, "tokens": self.tokens},
         )
         self.step += 1
         self._settle(asked if self._device.type == "cuda" else self._asked)
+
+    def _both_ways(self, inputs: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor], State]:
+        """Forward and back through a window: the loss a token and the state after it; gradients go to their buffer."""
+        settings = self.settings
+        targets = targets.to(self._device, non_blocking=True).flatten()
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bfloat16):
+            hidden, state = self.model.hidden(inputs, state)
+            output = hidden.output.flatten(0, 1)
+            total = cross_entropy(output, self.model.output_weight, self.model.output_bias, targets)
+        loss = total / (targets >= 0).sum()
+        objective = loss
+        if settings.activation_penalty:
+            objective = objective + settings.activation_penalty * hidden.output.float().square().mean()
+        if settings.slowness_penalty and len(inputs) > 1:
+            objective = objective + settings.slowness_penalty * hidden.raw.float().diff(dim=0).square().mean()
+        self._gradients.attach()
+        objective.backward()  # type: ignore[no-untyped-call]
+        return (loss.detach(),), detach_state(state)
 
     def _settle(self, asked: "_Asked | None") -> None:
         """Report a step that was asked of the device, once it is through; a GPU has the next one by then.

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from core.models import State, detach_state
 from core.tokenizer import Tokenizer
 
+from .graphs import Graph
 from .tokens import bounded_exp, count_text
 
 log = logging.getLogger(__name__)
@@ -89,16 +91,23 @@ def _nats_by_cache(
     segment = STATIC_SEGMENT if dynamic is None else dynamic.segment
     memories = [None if cache is None else _Cache(cache) for cache in caches]
     state = model.init_state(1)
+    device = state[0].device
     nats: list[list[Tensor]] = [[] for _ in caches]
     with _learning(model, dynamic, statistics) as learn:
-        for inputs, targets in _segments(ids, segment, state[0].device):
+
+        def read(inputs: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, Tensor], State]:
             hidden, state = model.hidden(inputs, state)
             output = hidden.output[:, 0]  # (T, H)
             logits = functional.linear(output, model.output_weight, model.output_bias)
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")  # (T,)
-            state = tuple(tensor.detach() for tensor in state)
             learn(losses.mean())
-            losses, output = losses.detach(), output.detach()
+            return (losses.detach(), output.detach()), detach_state(state)
+
+        graph = Graph(read, device)
+        for inputs, targets in _segments(ids, segment):
+            begins_inside = bool((inputs[1:] == model.config.document_id).any())
+            targets = targets.to(device)
+            (losses, output), state = graph(None if begins_inside else len(targets), inputs, targets, state)
             for memory, parts in zip(memories, nats, strict=True):
                 parts.append(losses if memory is None else memory.mixed(losses, output, targets))
     return [torch.cat(parts).double().cpu().numpy() for parts in nats]
@@ -162,7 +171,8 @@ class GradientStatistics:
         state = model.init_state(1)
         count = 0
         with _gradients(model):
-            for inputs, targets in _segments(ids[: _STATISTICS_SEGMENTS * segment + 1], segment, state[0].device):
+            for inputs, targets in _segments(ids[: _STATISTICS_SEGMENTS * segment + 1], segment):
+                targets = targets.to(state[0].device)
                 hidden, state = model.hidden(inputs, state)
                 logits = functional.linear(hidden.output[:, 0], model.output_weight, model.output_bias)
                 state = tuple(tensor.detach() for tensor in state)
@@ -352,10 +362,10 @@ class _Weights:
         ]
 
 
-def _segments(ids: Ids, length: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _segments(ids: Ids, length: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield inputs (T, 1) and the targets (T,) that follow them."""
     for start in range(0, len(ids) - 1, length):
-        window = torch.from_numpy(np.asarray(ids[start : start + length + 1], dtype=np.int64)).to(device)
+        window = torch.from_numpy(np.asarray(ids[start : start + length + 1], dtype=np.int64))
         yield window[:-1, None], window[1:]
 
 
@@ -364,7 +374,8 @@ def _read(model: Any, ids: Ids) -> tuple[Tensor, Tensor, Tensor]:
     state = model.init_state(1)
     outputs, losses, targets = [], [], []
     with torch.no_grad():
-        for inputs, wanted in _segments(ids, STATIC_SEGMENT, state[0].device):
+        for inputs, wanted in _segments(ids, STATIC_SEGMENT):
+            wanted = wanted.to(state[0].device)
             hidden, state = model.hidden(inputs, state)
             output = hidden.output[:, 0]
             logits = functional.linear(output, model.output_weight, model.output_bias)

@@ -28,6 +28,7 @@ from .corpus import Document, read_documents, utf8
 from .devices import find_device, has_fast_bfloat16, keep_freed_memory
 from .initialise import initialise
 from .loop import Loop, LoopSettings, forget, saved_state
+from .loss import HAS_TRITON
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, count_closed, is_prepared, oov_rates, open_data, prepare, table
 from .presets import changes
@@ -244,7 +245,14 @@ def _build(
         initialise(model, data, args.init)
     model.to(device)
     torch.manual_seed(args.seed + 1000 * rank)  # the processes begin alike and drop out differently
-    batches = build_batches(data, lanes=plan.lanes, bptt=plan.bptt, pretrain_share=args.pretrain_share, seed=args.seed)
+    batches = build_batches(
+        data,
+        lanes=plan.lanes,
+        bptt=plan.bptt,
+        pretrain_share=args.pretrain_share,
+        seed=args.seed,
+        aligned=device.type == "cuda" and HAS_TRITON and not args.variable_bptt,
+    )
     settings = LoopSettings(
         bptt=plan.bptt,
         variable_bptt=args.variable_bptt,

@@ -5,12 +5,14 @@ The baseline that every recipe is measured against; nothing is tied and only the
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .protocol import Hidden, LayerWeights, RecurrentWeights, State, zero_state
+from .recurrence import reset_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,7 @@ class LSTM(nn.Module):
         ids = ids.to(hidden.device, non_blocking=True)
         embedded = self.dropout(self.embedding(ids))  # (T, B, E)
         outputs: list[Tensor] = []
-        starts = sorted({0, *resets.any(dim=1).nonzero().flatten().tolist()})
-        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):  # nn.LSTM cannot reset lanes inside a run
+        for start, end in pairwise(sorted({0, *reset_steps(resets), len(ids)})):  # nn.LSTM cannot reset in between
             keep = ~resets[start].to(hidden.device, non_blocking=True).view(1, -1, 1)
             output, (hidden, cell) = self.lstm(embedded[start:end], (hidden * keep, cell * keep))
             outputs.append(output)

@@ -72,7 +72,8 @@ class LanguageModel(Protocol):
     def hidden(self, ids: Tensor, state: State) -> tuple[Hidden, State]:
         """As a call, but stopping before the output layer, which a loss can take in chunks.
 
-        The ids may lie on the CPU whatever the model's device: a GPU need not be waited for to find where streams begin.
+        The ids may lie on the CPU whatever the model's device: then a GPU is not waited for to find where streams
+        begin.
         """
         ...
 

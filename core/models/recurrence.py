@@ -56,16 +56,16 @@ def library_layer(
     parts = weight_ih, weight_hh, bias, torch.zeros_like(bias)
     flat = torch.cat([part.flatten() for part in parts]).to(dtype)  # side by side, as cuDNN wants them
     sizes = [part.numel() for part in parts]
-    weights = [view.view_as(part) for view, part in zip(flat.split(sizes), parts, strict=True)]
+    weights = [view.view_as(part) for view, part in zip(torch.split(flat, sizes), parts, strict=True)]
     inputs, hidden, cell = inputs.to(dtype), hidden.to(dtype).unsqueeze(0), cell.to(dtype).unsqueeze(0)
-    reset_steps = _reset_steps(resets)
+    fresh = reset_steps(resets)
     outputs = []
-    for start, end in pairwise(sorted({0, *reset_steps, len(inputs)})):
-        if start in reset_steps:
+    for start, end in pairwise(sorted({0, *fresh, len(inputs)})):
+        if start in fresh:
             keep = ~resets[start].to(inputs.device, non_blocking=True).unsqueeze(1)  # type: ignore[index]
             hidden, cell = hidden * keep, cell * keep
         state, trains = (hidden, cell), torch.is_grad_enabled()
-        output, hidden, cell = torch._VF.lstm(inputs[start:end], state, weights, True, 1, 0.0, trains, False, False)  # type: ignore[attr-defined]
+        output, hidden, cell = torch._VF.lstm(inputs[start:end], state, weights, True, 1, 0.0, trains, False, False)
         outputs.append(output)
     whole = torch.cat(outputs)
     return whole, whole[-1].detach(), cell[0].detach().float()
@@ -101,10 +101,10 @@ class _LSTMWindow(torch.autograd.Function):
         squashed = inputs.new_empty(steps, lanes, width, dtype=torch.float32)  # tanh of the cells
         hiddens = inputs.new_empty(steps + 1, lanes, width, dtype=dtype)
         hiddens[0], cells[0] = hidden, cell
-        reset_steps = _reset_steps(resets)
+        fresh = reset_steps(resets)
         for t in range(steps):
             previous, old = hiddens[t], cells[t]
-            if t in reset_steps:
+            if t in fresh:
                 keep = ~resets[t].unsqueeze(1)  # type: ignore[index]
                 previous, old = previous * keep, old * keep
             gate = active[t].copy_(gates[t].addmm_(previous, recurrent)).sigmoid_()
@@ -114,7 +114,7 @@ class _LSTMWindow(torch.autograd.Function):
             torch.mul(cells[t + 1], 2, out=squashed[t]).sigmoid_().mul_(2).sub_(1)
             torch.mul(squashed[t], o, out=hiddens[t + 1])
         ctx.save_for_backward(flat_inputs, hiddens, cells, active, squashed, resets, weight_ih, weight_hh)
-        ctx.dtype, ctx.reset_steps, ctx.inputs_dtype = dtype, reset_steps, inputs.dtype
+        ctx.dtype, ctx.fresh, ctx.inputs_dtype = dtype, fresh, inputs.dtype
         last_cell = cells[-1].clone()
         ctx.mark_non_differentiable(last_cell)
         return hiddens[1:], last_cell
@@ -125,7 +125,7 @@ class _LSTMWindow(torch.autograd.Function):
         steps, lanes, width = squashed.shape
         recurrent = weight_hh.to(ctx.dtype)
         previous, old = hiddens[:-1], cells[:-1]
-        if ctx.reset_steps:
+        if ctx.fresh:
             keep = ~resets.unsqueeze(2)
             previous, old = previous * keep, old * keep
         grad_gates = torch.empty(steps, lanes, 4 * width, dtype=ctx.dtype, device=active.device)
@@ -151,7 +151,7 @@ class _LSTMWindow(torch.autograd.Function):
                 break
             grad_cell.mul_(f)
             from_next = grad_gates[t] @ recurrent
-            if t in ctx.reset_steps:
+            if t in ctx.fresh:
                 kept = ~resets[t].unsqueeze(1)
                 grad_cell, from_next = grad_cell * kept, from_next * kept
         flat_gates = grad_gates.flatten(0, 1)  # (T * B, 4H)
@@ -171,8 +171,13 @@ def _double_g(weight: Tensor) -> Tensor:
     return doubled
 
 
-def _reset_steps(resets: Tensor | None) -> frozenset[int]:
-    """The steps where at least one lane is reset: few, so that most steps pay nothing."""
+def reset_steps(resets: Tensor | None) -> frozenset[int]:
+    """The steps where at least one lane is reset: few, so that most steps pay nothing.
+
+    While a GPU's work is recorded, to be replayed on other windows, the first step alone, whether any is or not.
+    """
     if resets is None:
         return frozenset()
+    if resets.is_cuda and torch.cuda.is_current_stream_capturing():
+        return frozenset({0})
     return frozenset(resets.any(dim=1).nonzero().flatten().tolist())
