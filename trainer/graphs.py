@@ -1,8 +1,8 @@
 """What is done again and again to windows of one shape, as a CUDA graph.
 
-A window of an LSTM is two thousand small kernels. Asked for one by one, they take a processor longer than the GPU needs
-to run them; recorded once, they are asked for all together. What is recorded must look the same each time: windows of
-one shape, in which streams begin at the first step alone, and nothing that waits for the GPU.
+A window of an LSTM is a thousand small kernels. Asked for one by one, they take a processor longer than the GPU needs
+to run; recorded once, they are asked for all together. What is recorded must look the same each time: windows of one
+shape, in which streams begin at the first step alone, and nothing that waits for the GPU.
 """
 
 import logging

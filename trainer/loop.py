@@ -16,18 +16,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from core.checkpoint import sync
 from core.errors import CheckpointError, CorpusError
-from core.models import State, detach_state
 
 from . import distributed
 from .averaging import TriggeredAverage
 from .batches import Batches
-from .graphs import Graph
-from .loss import cross_entropy
 from .schedule import Clock, Plateau, one_cycle
+from .step import Figures, Stepper
 from .validate import Validation
 
 log = logging.getLogger(__name__)
@@ -65,26 +62,6 @@ class LoopSettings:
     seed: int = 1
 
 
-class _Asked:
-    """A step that the device was asked for: the figures come when it is through, without holding up what is next."""
-
-    def __init__(self, *, figures: dict[str, Tensor], facts: dict[str, float]) -> None:
-        self.facts, self.is_settled = facts, False
-        self._names = list(figures)
-        values = torch.stack(list(figures.values()))
-        self._values = values.to("cpu", non_blocking=True)
-        self._event = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
-        if self._event is not None:
-            self._event.record()
-
-    def read(self) -> dict[str, float]:
-        """Wait for the figures."""
-        if self._event is not None:
-            self._event.synchronize()
-        self.is_settled = True
-        return dict(zip(self._names, self._values.tolist(), strict=True))
-
-
 class Loop:
     """One run. `validate` is told how many tokens to read at most, `on_best` is called with each validation that beats
     all before, `report` with the facts of a step.
@@ -112,10 +89,17 @@ class Loop:
         self._device = model.output_bias.device
         self._optimizer = _optimizer(model, settings)
         self._average = TriggeredAverage(model)
-        self._gradients = distributed.FlatGradients(model)
         self._plateau = Plateau(settings.plateau_factor)
-        self._state = model.init_state(lanes)
-        self._graph = Graph(self._both_ways, self._device)
+        self._stepper = Stepper(
+            model,
+            self._optimizer,
+            lanes=lanes,
+            bfloat16=settings.bfloat16,
+            clip=settings.clip,
+            activation_penalty=settings.activation_penalty,
+            slowness_penalty=settings.slowness_penalty,
+        )
+        self._unsettled: tuple[dict[str, float], Figures] | None = None  # the last step, where it is not reported yet
         self._began = 1.0  # progress before the first step: laying the data out takes time as well
         self._step_s, self._check_s = 0.0, 0.0  # what the last step took, and the last validation with its checkpoint
         self._validations = settings.validations  # shares of the run after which one was due
@@ -124,7 +108,6 @@ class Loop:
         self._validating_s = 0.0
         self._without_gain = 0
         self._stop = False
-        self._asked: _Asked | None = None  # the last step
 
     def run(self, *, stop_at_step: int | None = None) -> bool:
         """Train to the end. True if it got there, False if a signal or `stop_at_step` ended it early, state saved."""
@@ -183,60 +166,30 @@ class Loop:
         cycle = one_cycle((progress - self._began) / (1 - self._began))
         scale = {"plateau": self._plateau.scale, "constant": 1.0}.get(settings.schedule, cycle)
         rate = settings.learning_rate * scale * steps / settings.bptt
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         self.model.dropout_scale = 1.0 if progress >= settings.dropout_from else settings.dropout_before
         self.model.train()
         inputs, targets = self._batches.window(steps, progress)
-        tokens = int((targets >= 0).sum()) * distributed.world_size()
-        if self._device.type == "cuda":
-            inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        kind = (steps, self.model.dropout_scale) if self._batches.aligned else None
-        (loss,), self._state = self._graph(kind, inputs, targets, self._state)
-        buffer = distributed.sum_over_ranks(self._gradients.buffer).div_(distributed.world_size())
-        norm = buffer.norm()
-        buffer.mul_((settings.clip / norm).clamp_(max=1.0))
-        self._optimizer.step()
+        figures = self._stepper.take(inputs, targets, learning_rate=rate, aligned=self._batches.aligned)
         self._average.update()
-        self.tokens += tokens
-        cell = torch.stack([x.abs().max() for x in self._state[1::2]]).max()
-        asked = self._asked
-        self._asked = _Asked(
-            figures={"loss": loss, "norm": norm, "cell": cell},
-            facts={"step": self.step + 1, "progress": progress, "lr": rate, "tokens": self.tokens},
-        )
         self.step += 1
-        self._settle(asked if self._device.type == "cuda" else self._asked)
+        self.tokens += int((targets >= 0).sum()) * distributed.world_size()
+        facts = {"step": self.step, "progress": progress, "lr": rate, "tokens": self.tokens}
+        before, self._unsettled = self._unsettled, (facts, figures)
+        self._settle(before if self._device.type == "cuda" else self._unsettled)
 
-    def _both_ways(self, inputs: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor], State]:
-        """Forward and back through a window: the loss a token and the state after it; gradients go to their buffer."""
-        settings = self.settings
-        targets = targets.to(self._device, non_blocking=True).flatten()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=settings.bfloat16):
-            hidden, state = self.model.hidden(inputs, state)
-            output = hidden.output.flatten(0, 1)
-            total = cross_entropy(output, self.model.output_weight, self.model.output_bias, targets)
-        loss = total / (targets >= 0).sum()
-        objective = loss
-        if settings.activation_penalty:
-            objective = objective + settings.activation_penalty * hidden.output.float().square().mean()
-        if settings.slowness_penalty and len(inputs) > 1:
-            objective = objective + settings.slowness_penalty * hidden.raw.float().diff(dim=0).square().mean()
-        self._gradients.attach()
-        objective.backward()  # type: ignore[no-untyped-call]
-        return (loss.detach(),), detach_state(state)
-
-    def _settle(self, asked: "_Asked | None") -> None:
-        """Report a step that was asked of the device, once it is through; a GPU has the next one by then.
+    def _settle(self, step: tuple[dict[str, float], Figures] | None) -> None:
+        """Report a step once it is through; on a GPU the next one has been asked for by then.
 
         Raises CorpusError where it came to nothing that is a number.
         """
-        if asked is None or asked.is_settled:
+        if step is None:
             return
-        facts = asked.facts | asked.read()
+        if step is self._unsettled:
+            self._unsettled = None
+        facts = step[0] | step[1].read()
         if not math.isfinite(facts["norm"]):
             kept = "no checkpoint was kept before" if self.best == math.inf else "the best checkpoint is kept"
-            raise CorpusError(f"the loss is not a number any more at step {asked.facts['step'] - 1:g}; {kept}")
+            raise CorpusError(f"the loss is not a number any more at step {facts['step'] - 1:g}; {kept}")
         self._report(facts | {"seconds": self.clock.seconds()})
 
     def _ends_epoch(self) -> bool:
@@ -274,7 +227,7 @@ class Loop:
         return self.clock.minutes is None or self._validating_s <= 0.1 * self.clock.seconds()
 
     def _check(self, progress: float) -> None:
-        self._settle(self._asked)
+        self._settle(self._unsettled)
         began = self.clock.seconds()
         self._validated = self._validated or self._affordable(progress)
         is_new_epoch = self._is_new_epoch
@@ -345,7 +298,7 @@ class Loop:
 
         Where that fails, on a full disk say, the last saved state stays and training goes on.
         """
-        self._settle(self._asked)
+        self._settle(self._unsettled)
         aside = self._folder.with_name(self._folder.name + ".new")
         failures = torch.zeros((), device=self._device)
         try:
@@ -370,7 +323,9 @@ class Loop:
     def _write_part(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         rank = distributed.rank()
-        tensors = {f"state.{i}": x.contiguous() for i, x in enumerate(self._state)} | {"rng": torch.get_rng_state()}
+        tensors = {f"state.{i}": x.contiguous() for i, x in enumerate(self._stepper.state)} | {
+            "rng": torch.get_rng_state()
+        }
         if self._device.type == "cuda":
             tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
         if rank == 0:
@@ -419,9 +374,9 @@ class Loop:
         self._batches.load_state(facts["batches"])
         self.model.load_state_dict({k.removeprefix("model."): x for k, x in first.items() if k.startswith("model.")})
         self._load_optimizer(first)
-        self._state = tuple(
+        self._stepper.state = tuple(
             distributed.interleave([part[f"state.{i}"] for part in parts])[:, rank::ranks].contiguous()
-            for i in range(len(self._state))
+            for i in range(len(self._stepper.state))
         )
         if len(parts) == ranks:  # among fewer or more, the noise of dropout is another anyway
             torch.set_rng_state(parts[rank]["rng"].cpu())
