@@ -105,6 +105,12 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("texts", nargs="+", metavar="TEXT")
     add("--cache", action="store_true", help="also with a neural cache; needs --tune-on")
     add("--dynamic", action="store_true", help="also with dynamic evaluation; needs --tune-on")
+    add(
+        "--segment",
+        type=_COUNT,
+        default=20,
+        help="tokens that dynamic evaluation reads before each step: fewer learn sooner and take longer",
+    )
     add("--tune-on", metavar="TEXT", help="validation text on which the memory's settings are chosen")
     add("--tune-tokens", type=_number(int, 100), default=20_000, help="how much of it is read, at most")
     add("--json", action="store_true", help="print one JSON object")

@@ -28,8 +28,9 @@ from .tokens import bounded_exp, count_text
 log = logging.getLogger(__name__)
 
 _LEAST_GAIN = 1e-4  # nats a token: on a short text a decay towards nothing gains less for ever
-_STATISTICS_SEGMENTS = 500  # of the text that gradients are taken from, before the rest is read
+_STATISTICS_TOKENS = 10_000  # of the text that gradients are taken from, before the rest is read
 _CACHED = 1 << 15  # weights that are moved at once, so that five rows of them stay in a core's cache
+SEGMENT = 20  # tokens that dynamic evaluation reads before each step
 STATIC_SEGMENT = 256  # tokens read at once where nothing is learned; does not change the figures
 
 _CACHE_SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
@@ -56,7 +57,7 @@ class DynamicSettings:
     floor they never come back. No weight moves by more than `reach` learning rates at once.
     """
 
-    segment: int = 20
+    segment: int = SEGMENT
     learning_rate: float = 2.4e-3
     decay: float = 2e-3
     damping: float = 4.0
@@ -116,7 +117,7 @@ def _nats_by_cache(
 class Memory:
     """Both kinds of memory, their settings chosen on `tuning` ids (validation text, never the text to be measured)."""
 
-    def __init__(self, model: Any, tuning: Ids, *, cache: bool, dynamic: bool) -> None:
+    def __init__(self, model: Any, tuning: Ids, *, cache: bool, dynamic: bool, segment: int = SEGMENT) -> None:
         self._model = model
         self._kinds: dict[str, tuple[CacheSettings | None, DynamicSettings | None]] = {"static": (None, None)}
         self._statistics: GradientStatistics | None = None
@@ -124,8 +125,8 @@ class Memory:
             remembering = tune_cache(model, tuning)
             self._kinds["cache"] = remembering, None
         if dynamic:
-            self._statistics = GradientStatistics(model, tuning, segment=DynamicSettings().segment)
-            learning = tune_dynamic(model, tuning, self._statistics)
+            self._statistics = GradientStatistics(model, tuning, segment=segment)
+            learning = tune_dynamic(model, tuning, self._statistics, segment=segment)
             self._kinds["dynamic"] = None, learning
             if cache:
                 self._kinds["cache_and_dynamic"] = tune_both(model, tuning, remembering, learning, self._statistics)
@@ -171,7 +172,7 @@ class GradientStatistics:
         state = model.init_state(1)
         count = 0
         with _gradients(model):
-            for inputs, targets in _segments(ids[: _STATISTICS_SEGMENTS * segment + 1], segment):
+            for inputs, targets in _segments(ids[: _STATISTICS_TOKENS + 1], segment):
                 targets = targets.to(state[0].device)
                 hidden, state = model.hidden(inputs, state)
                 logits = functional.linear(hidden.output[:, 0], model.output_weight, model.output_bias)
@@ -200,9 +201,7 @@ def tune_cache(model: Any, ids: Ids, *, windows: Sequence[int] = (500, 2000, 500
     return best
 
 
-def tune_dynamic(
-    model: Any, ids: Ids, statistics: GradientStatistics, *, segment: int = DynamicSettings().segment
-) -> DynamicSettings:
+def tune_dynamic(model: Any, ids: Ids, statistics: GradientStatistics, *, segment: int = SEGMENT) -> DynamicSettings:
     """Choose learning rate, then decay, on validation `ids`: each up or down by steps while that helps."""
     tried: dict[DynamicSettings, float] = {}
 

@@ -63,11 +63,13 @@ def test_eval_reports_memory_in_columns_of_its_own(
 ) -> None:
     for name in ("valid", "test"):
         (tmp_path / f"{name}.txt").write_text("The lantern sang to the goose. The goose sang to the lantern. " * 3)
-    options = ["--cache", "--dynamic", "--tune-on", str(tmp_path / "valid.txt"), "--tune-tokens", "100", "--json"]
+    tuning = ["--tune-on", str(tmp_path / "valid.txt"), "--tune-tokens", "100"]
+    options = ["--cache", "--dynamic", "--segment", "5", *tuning, "--json"]
     assert main(["eval", str(checkpoint), str(tmp_path / "test.txt"), *options]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["cache_and_dynamic"]["nats"] < report["nats"]
     assert report["cache"]["settings"].keys() == {"window", "flatness", "share"}
+    assert report["dynamic"]["settings"]["segment"] == 5
     for kind in ("cache", "dynamic", "cache_and_dynamic"):
         assert report[kind]["bits_per_byte"] / report[kind]["nats"] == pytest.approx(
             report["bits_per_byte"] / report["nats"]
