@@ -68,7 +68,7 @@ class SamplingDefaults(BaseModel):
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_k: int = Field(default=0, ge=0, le=1000)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    min_p: float = Field(default=0.01, ge=0, le=1)
+    min_p: float = Field(default=0.005, ge=0, le=1)
     repetition_penalty: float = Field(default=1.0, ge=1, le=2)
     cache_strength: float = Field(default=0.0, ge=0, le=1)
     max_tokens: int = Field(default=200, ge=1)

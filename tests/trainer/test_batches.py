@@ -18,9 +18,9 @@ def _cut(length: int, ids: NDArray[np.uint32] = IDS) -> list[Segment]:
     return cut_segments(ids, document_id=DOCUMENT, paragraph_id=PARAGRAPH, line_id=LINE, length=length)
 
 
-def _batches(*, lanes: int = 2, seed: int = 0, segments: list[Segment] | None = None) -> Batches:
+def _batches(*, lanes: int = 2, seed: int = 0, segments: list[Segment] | None = None, aligned: bool = False) -> Batches:
     source = Single(Shuffled(segments or _cut(2), np.random.default_rng(seed)))
-    return Batches({"target": IDS}, source, lanes=lanes, document_id=DOCUMENT)
+    return Batches({"target": IDS}, source, lanes=lanes, document_id=DOCUMENT, aligned=aligned)
 
 
 def test_segments_begin_at_paragraphs_and_close_their_book() -> None:
@@ -69,6 +69,15 @@ def test_windows_cut_anywhere_give_the_same_stream() -> None:
 def test_an_epoch_predicts_every_token_once() -> None:
     _, targets = _batches(lanes=1).window(len(IDS) - 1, 0.0)
     assert sorted(targets.flatten().tolist()) == sorted(IDS[1:].tolist())
+
+
+def test_aligned_segments_begin_with_a_window_and_predict_every_token_once() -> None:
+    batches = _batches(lanes=1, aligned=True)
+    windows = [batches.window(2, 0.0) for _ in range(7)]  # segments of 3, 3, 2 and 3 tokens
+    assert all((inputs[1:] != DOCUMENT).all() for inputs, _ in windows)
+    targets = np.concatenate([targets.flatten() for _, targets in windows])
+    assert (targets == -1).sum() == 3
+    assert sorted(targets[targets >= 0].tolist()) == sorted(IDS[1:].tolist())
 
 
 def test_saved_batches_go_on_where_they_were() -> None:

@@ -10,7 +10,7 @@ const KEY = "fablewright.settings";
 /** `balanced` is the server's own suggestion as soon as it has said it. */
 export const PRESETS = {
   careful: { temperature: 0.6, top_p: 0.9, min_p: 0.02, top_k: 0, repetition_penalty: 1.05, cache_strength: 0 },
-  balanced: { temperature: 1, top_p: 1, min_p: 0.01, top_k: 0, repetition_penalty: 1, cache_strength: 0 },
+  balanced: { temperature: 1, top_p: 1, min_p: 0.005, top_k: 0, repetition_penalty: 1, cache_strength: 0 },
   wild: { temperature: 1.2, top_p: 1, min_p: 0.01, top_k: 0, repetition_penalty: 1, cache_strength: 0 },
 };
 
