@@ -40,9 +40,16 @@ def _start(facts: dict[str, Any]) -> str:
     if "start" not in facts:
         return "trained from nothing"
     start = facts["start"]
+    if _learned(start) and _learned(start) == _learned(facts):
+        return f"gone on from *{start['name']}*, which had learned from the same books, and trained"
     corpus = start.get("corpus", {})  # none where something else than this trainer made it
     read = sum(counts["bytes"] for part, counts in corpus.items() if part in ("train", "pretrain"))
     return f"gone on from *{start['name']}*, which had learned from {read / 1e6:.1f} MB of other text, and trained"
+
+
+def _learned(facts: dict[str, Any]) -> set[str]:
+    """Names of the books that a model learned from."""
+    return {name for part in ("train", "pretrain") for name in facts.get("books", {}).get(part, [])}
 
 
 def _data(corpus: dict[str, dict[str, int]]) -> str:

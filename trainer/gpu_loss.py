@@ -4,8 +4,8 @@ Triton comes with PyTorch wherever it is built for CUDA.
 """
 
 import torch
-import triton  # type: ignore[import-not-found]
-import triton.language as tl  # type: ignore[import-not-found]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 _BLOCK = 4096  # logits that a row's program has before it at once

@@ -49,7 +49,7 @@ def test_it_goes_on_with_weights_and_vocabulary_and_says_from_where(corpus: Path
     assert after.config.training["start"]["name"] == "first"
     assert after.config.training["start"]["corpus"] == before.config.training["corpus"]
     card = (tmp_path / "second" / "checkpoint" / "README.md").read_text()
-    assert "gone on from *first*" in card
+    assert "gone on from *first*, which had learned from the same books" in card
     assert "Books of the training part: book_0, book_1, book_2." in card
 
 
