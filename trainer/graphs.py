@@ -13,6 +13,8 @@ from torch import Tensor
 
 from core.models import State
 
+from . import distributed
+
 log = logging.getLogger(__name__)
 
 Found = tuple[Tensor, ...]
@@ -70,8 +72,9 @@ class Graph:
         graph = torch.cuda.CUDAGraph()
         recorded = ids.to(stream.device, copy=True), targets.to(stream.device, copy=True)
         self._inputs, self._state = recorded, tuple(x.clone() for x in state)
+        mode = "thread_local" if distributed.world_size() > 1 else "global"  # NCCL watches its events meanwhile
         try:
-            with torch.cuda.graph(graph, stream=stream):
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
                 self._found, after = self._work(*recorded, self._state)
                 for kept, value in zip(self._state, after, strict=True):
                     kept.copy_(value)
