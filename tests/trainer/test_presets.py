@@ -31,7 +31,9 @@ def test_a_file_of_ones_own_is_a_preset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["unheard-of", "none.toml", ""])
 def test_an_unknown_preset_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"preset must be one of awd, awd-one-cycle, course, fast, stock, .* got '{name}'"):
+    with pytest.raises(
+        ConfigError, match=rf"preset must be one of awd, awd-one-cycle, course, fast, stock, .* got '{name}'"
+    ):
         load_preset(name)
 
 
