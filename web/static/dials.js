@@ -9,7 +9,7 @@ const FIELDS = [
   ["max_tokens", "Length", 16, 1000, 8, "How much to write at a time, in tokens; 100 are about 70 words."],
   ["temperature", "Temperature", 0, 2, 0.05, "Boldness. At 0 always the likeliest word; at 1 as the books read."],
   ["top_p", "Top-p", 0.05, 1, 0.01, "Draw only from the likeliest words that together reach this share."],
-  ["min_p", "Min-p", 0, 0.5, 0.01, "Leave out what has less than this share of the likeliest word's chance. At 0 more words are made up."],
+  ["min_p", "Min-p", 0, 0.5, 0.005, "Leave out what has less than this share of the likeliest word's chance. At 0 more words are made up."],
   ["top_k", "Top-k", 0, 200, 1, "Draw only from this many of the likeliest words; 0 is off."],
   ["repetition_penalty", "Repetition", 1, 2, 0.01, "Above 1, words already used come back less readily."],
   ["cache_strength", "Memory", 0, 1, 0.02, "How readily the story's own names and words return; 0 is off."],
@@ -61,7 +61,7 @@ export class Dials {
     input.addEventListener("input", () => this.settings.set({ [name]: Number(input.value) }));
     this.shown.push((values) => {
       input.value = values[name];
-      output.value = Number.isInteger(step) ? values[name] : values[name].toFixed(2);
+      output.value = Number.isInteger(step) ? values[name] : values[name].toFixed(step < 0.01 ? 3 : 2);
     });
     const head = h("label", { for: `set-${name}` }, label);
     return h("div", { class: "field" }, head, output, input, h("small", { id: `why-${name}` }, why));

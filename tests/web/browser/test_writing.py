@@ -201,6 +201,12 @@ async def test_settings_are_sent_as_they_are_set(desk: Page, wire: Wire) -> None
     }
 
 
+async def test_a_slider_stands_exactly_where_the_server_suggests(desk: Page) -> None:
+    await desk.get_by_role("button", name="Settings").click()
+    await expect(desk.get_by_label("Min-p")).to_have_value("0.005")
+    await expect(desk.locator("output[for=set-min_p]")).to_have_text("0.005")
+
+
 async def test_scripts_and_markup_stay_text(desk: Page) -> None:
     script = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\"> & so on"
     await write(desk, script)
