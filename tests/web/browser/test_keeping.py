@@ -14,6 +14,7 @@ from tests.web.browser.hands import (
     finished,
     generate,
     open_desk,
+    ready,
     reload,
     saved,
     started,
@@ -426,6 +427,7 @@ async def test_a_file_is_brought_in(desk: Page, tmp_path: Path) -> None:
     await started(desk)
     assert await text_of(desk) == "Written at home.\n\nThe end."
     await expect(desk.locator("#title")).to_have_value("From home")
+    await ready(desk)  # a page loaded anew before the shelf has gone shows the shelf
     await reload(desk)
     await started(desk)
     assert await text_of(desk) == "Written at home.\n\nThe end."
