@@ -176,7 +176,7 @@ class GradientStatistics:
                 targets = targets.to(state[0].device)
                 hidden, state = model.hidden(inputs, state)
                 logits = functional.linear(hidden.output[:, 0], model.output_weight, model.output_bias)
-                state = tuple(tensor.detach() for tensor in state)
+                state = detach_state(state)
                 total += weights.gradient(functional.cross_entropy(logits.float(), targets)).square()
                 count += 1
         weights.release()
