@@ -135,6 +135,8 @@ class Loop:
                 if (due > self._validations or self._ends_epoch() or has_nothing) and (may_validate or progress >= 1):
                     self._validations = due
                     self._check(progress)
+                if progress >= 1:
+                    self.clock.ended = self.clock.minutes
                 if progress >= 1 or self._is_hopeless() or stop:
                     self.save()
                     return not stop or progress >= 1
@@ -341,6 +343,7 @@ class Loop:
             "step": self.step,
             "tokens": self.tokens,
             "seconds": self.clock.seconds(),
+            "ended": self.clock.ended,
             "best": self.best,
             "history": self.history,
             "began": self._began,
@@ -389,6 +392,7 @@ class Loop:
             facts["history"],
         )
         self.clock.elapsed_s += facts["seconds"]
+        self.clock.ended = facts.get("ended")
         self._validations, self._without_gain = facts["validations"], facts["without_gain"]
         self._began, self._validated, self._validating_s = facts["began"], facts["validated"], facts["validating_s"]
         self._step_s, self._check_s = facts["took_s"]

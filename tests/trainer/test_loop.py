@@ -177,3 +177,28 @@ def test_validations_of_a_run_against_the_clock_all_read_as_much_as_it_can_affor
     _loop(tmp_path, Clock(minutes=1, now=lambda: next(ticks) / 10), validate=validate).run()
     _loop(tmp_path / "steps", Clock(steps=4), validate=validate).run()
     assert read == [8192] * 3 + [100_000] * 3
+
+
+def test_a_finished_run_has_no_step_left_when_its_last_validation_was_a_quick_one(tmp_path: Path) -> None:
+    now, durations = 0.0, itertools.chain((3.0, 3.0), itertools.repeat(0.0))
+
+    def validate(most: int) -> Validation:
+        nonlocal now
+        now += next(durations)
+        return Validation(tokens=1, loss=1.0, bits_per_byte=1.0, word_perplexity=None, token_perplexity=1.0)
+
+    def work(facts: dict[str, float]) -> None:
+        nonlocal now
+        now += 1
+
+    def run(minutes: float) -> int:
+        loop = _loop(tmp_path, Clock(minutes=minutes, now=lambda: now), validate=validate, report=work)
+        loop.load()
+        assert loop.run()
+        return loop.step
+
+    steps = run(1)
+    assert now < 60 * 0.95  # which the end was to take, and did not
+    now = 0.0
+    assert run(1) == steps
+    assert run(2) > steps
