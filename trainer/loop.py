@@ -3,8 +3,6 @@
 import json
 import logging
 import math
-import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,13 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from core.checkpoint import sync
 from core.errors import CheckpointError, CorpusError
 
-from . import distributed
+from . import distributed, resume
 from .averaging import TriggeredAverage
 from .batches import Batches
 from .schedule import Clock, Plateau, one_cycle
@@ -296,47 +291,21 @@ class Loop:
         self._stop = True
 
     def save(self) -> None:
-        """Write everything that the next step depends on; each process its own part, then one rename.
-
-        Where that fails, on a full disk say, the last saved state stays and training goes on.
-        """
+        """Write everything that the next step depends on; where that fails, training goes on."""
         self._settle(self._unsettled)
-        aside = self._folder.with_name(self._folder.name + ".new")
-        failures = torch.zeros((), device=self._device)
-        try:
-            self._write_part(aside)
-        except (OSError, SafetensorError) as error:
-            log.error("cannot save the state of step %d in %s: %s", self.step, aside, error)
-            failures += 1
-        if distributed.sum_over_ranks(failures):
-            shutil.rmtree(aside, ignore_errors=True)
-            return
-        if distributed.rank() == 0:
-            old = self._folder.with_name(self._folder.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            sync(aside)
-            if self._folder.exists():
-                os.replace(self._folder, old)
-            os.replace(aside, self._folder)
-            sync(self._folder.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        distributed.barrier()
+        resume.save(self._folder, self._tensors(), self._facts(), self._device)
 
-    def _write_part(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        rank = distributed.rank()
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """What this process has to go on from; what all have alike, the first one's alone."""
         tensors = {f"state.{i}": x.contiguous() for i, x in enumerate(self._stepper.state)} | {
             "rng": torch.get_rng_state()
         }
         if self._device.type == "cuda":
             tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
-        if rank == 0:
+        if distributed.rank() == 0:
             tensors |= {f"model.{name}": x.contiguous() for name, x in self.model.state_dict().items()}
             tensors |= self._optimizer_tensors() | self._average.tensors()
-            (folder / "facts.json").write_text(json.dumps(self._facts()), encoding="utf-8")
-            sync(folder / "facts.json")
-        save_file(tensors, folder / f"rank{rank}.safetensors")
-        sync(folder / f"rank{rank}.safetensors")
+        return tensors
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -360,19 +329,17 @@ class Loop:
 
     def load(self) -> bool:
         """Go on from what `save` wrote; False if there is nothing. Raises CheckpointError where it is damaged."""
-        folder = saved_state(self._folder)
+        folder = resume.saved_state(self._folder)
         if folder is None:
             return False
+        facts, parts = resume.load(folder, self._device)
         try:
-            self._load(folder)
-        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{folder}: expected the state of a run, got a damaged one: {error}") from error
+            self._take_up(facts, parts)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise resume.damaged(folder, error) from error
         return True
 
-    def _load(self, folder: Path) -> None:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        saved = [f"rank{rank}.safetensors" for rank in range(facts["world_size"])]
-        parts = [load_file(folder / name, device=str(self._device)) for name in saved]
+    def _take_up(self, facts: dict[str, Any], parts: list[dict[str, torch.Tensor]]) -> None:
         first, rank, ranks = parts[0], distributed.rank(), distributed.world_size()
         self._batches.load_state(facts["batches"])
         self.model.load_state_dict({k.removeprefix("model."): x for k, x in first.items() if k.startswith("model.")})
@@ -410,18 +377,6 @@ class Loop:
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 self._optimizer.state[parameters[int(index)]][key] = tensor
-
-
-def saved_state(folder: Path) -> Path | None:
-    """Where the last whole state stands that `Loop.save` wrote to `folder`."""
-    old = folder.with_name(folder.name + ".old")  # there alone if the process died between two renames
-    return next((path for path in (folder, old) if path.exists()), None)
-
-
-def forget(folder: Path) -> None:
-    """Remove the state that `Loop.save` wrote to `folder`, whole or in part."""
-    for suffix in ("", ".new", ".old"):
-        shutil.rmtree(folder.with_name(folder.name + suffix), ignore_errors=True)
 
 
 def _optimizer(model: torch.nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:

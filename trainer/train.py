@@ -27,12 +27,13 @@ from .conclude import METHOD, measure, sample
 from .corpus import Document, read_documents, utf8
 from .devices import find_device, has_fast_bfloat16, keep_freed_memory
 from .initialise import initialise
-from .loop import Loop, LoopSettings, forget, saved_state
+from .loop import Loop, LoopSettings
 from .loss import HAS_TRITON
 from .plan import Plan, Wishes, make_plan, measure_flops
 from .prepare import Data, count_closed, is_prepared, oov_rates, open_data, prepare, table
 from .presets import changes
 from .progress import Progress
+from .resume import forget, saved_state
 from .schedule import CLOCKS, Clock, peak_rate
 from .split import Split, leave_out, split_contiguous, split_files, split_named
 from .start import SIZES, bytes_per_token, choose_start, lineage, load_start, read_before
