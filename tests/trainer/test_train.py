@@ -1,85 +1,30 @@
-"""A run, end to end, on a page of our own text: it learns, it stops and goes on exactly, it says what is wrong."""
+"""A run, end to end, on a page of our own text: it learns, and says what is wrong."""
 
 import json
 import os
-import resource
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file
 
 from core.checkpoint import load_checkpoint
 from tests.tiny import TEXT
+from tests.trainer.runs import SIZES, assert_same, train, weights
 from trainer.__main__ import main
-
-SIZES = {
-    "vocab-size": 400,
-    "embedding-size": 16,
-    "hidden-size": 24,
-    "layers": 2,
-    "lanes": 4,
-    "bptt": 16,
-    "dropout": 0.1,
-}
-SMALL = ["--quiet", "--validations", "2", *(f"--{name}={value}" for name, value in SIZES.items())]
-
-
-def _train(corpus: Path, out: Path, *options: str) -> int:
-    return main(["train", str(corpus), "--out", str(out), *SMALL, *options])
-
-
-def _weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "checkpoint" / "model.safetensors")
-
-
-def _assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-
-
-def test_2n_steps_are_n_steps_saved_and_resumed_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
-    assert _train(corpus, tmp_path / "whole", "--steps", "20") == 0
-    assert _train(corpus, tmp_path / "parts", "--steps", "20", "--stop-at-step", "10") == 1
-    assert _train(corpus, tmp_path / "parts", "--steps", "20", "--resume") == 0
-    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
-
-
-def test_a_resumed_run_with_other_books_first_is_exact_as_well(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.txt").write_text(TEXT.upper())
-    others = ("--pretrain", str(tmp_path / "other.txt"), "--steps", "20")
-    _train(corpus, tmp_path / "whole", *others)
-    _train(corpus, tmp_path / "parts", *others, "--stop-at-step", "14")
-    _train(corpus, tmp_path / "parts", *others, "--resume")
-    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
-
-
-def test_a_resumed_run_of_the_papers_recipe_is_exact_as_well(corpus: Path, tmp_path: Path) -> None:
-    recipe = "--optimizer=sgd --averaging --variable-bptt --schedule=constant --learning-rate=30 --activation-penalty=2"
-    options = (*recipe.split(), "--steps=240", "--validations=20", "--clip=0.25")
-    _train(corpus, tmp_path / "whole", *options)
-    _train(corpus, tmp_path / "parts", *options, "--stop-at-step", "220")
-    assert json.loads((tmp_path / "parts" / "resume" / "facts.json").read_text())["average"]["count"] > 0
-    _train(corpus, tmp_path / "parts", *options, "--resume")
-    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
 
 
 def test_another_seed_gives_other_weights(corpus: Path, tmp_path: Path) -> None:
-    _train(corpus, tmp_path / "one", "--steps", "2")
-    _train(corpus, tmp_path / "two", "--steps", "2", "--seed", "2")
-    assert not torch.equal(_weights(tmp_path / "one")["embedding"], _weights(tmp_path / "two")["embedding"])
+    train(corpus, tmp_path / "one", "--steps", "2")
+    train(corpus, tmp_path / "two", "--steps", "2", "--seed", "2")
+    assert not torch.equal(weights(tmp_path / "one")["embedding"], weights(tmp_path / "two")["embedding"])
 
 
 @pytest.mark.parametrize("architecture", ["awd_lstm", "lstm", "mogrifier", "transformer"])
 def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, architecture: str) -> None:
     options = ("--steps", "60", "--learning-rate", "0.01", "--architecture", architecture, "--dropout", "0.0")
-    assert _train(corpus, tmp_path / "run", *options) == 0
+    assert train(corpus, tmp_path / "run", *options) == 0
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint")
     training = checkpoint.config.training
     first, last = training["history"][0], training["history"][-1]
@@ -100,7 +45,7 @@ def test_text_after_a_fresh_state_is_predicted_about_as_well_as_text_deep_in_a_b
 ) -> None:
     """The trap: a state that is carried on and never fresh in training makes a model that is lost at every prompt."""
     out = tmp_path / "run"
-    _train(corpus, out, "--steps", "150", "--learning-rate", "0.01", "--split", "50/25/25", "--dropout", "0.0")
+    train(corpus, out, "--steps", "150", "--learning-rate", "0.01", "--split", "50/25/25", "--dropout", "0.0")
     checkpoint = load_checkpoint(out / "checkpoint")
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
     ids = torch.tensor([tokenizer.document_id, *tokenizer.encode(TEXT * 8)]).unsqueeze(1)
@@ -114,7 +59,7 @@ def test_text_after_a_fresh_state_is_predicted_about_as_well_as_text_deep_in_a_b
 
 
 def test_the_split_is_printed_with_its_total(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _train(corpus, tmp_path / "run", "--steps", "1")
+    train(corpus, tmp_path / "run", "--steps", "1")
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
     tokens = {name: int(rows[name][0].replace(",", "")) for name in ("training", "validation", "test", "total")}
     assert tokens["training"] + tokens["validation"] + tokens["test"] == tokens["total"]
@@ -122,14 +67,14 @@ def test_the_split_is_printed_with_its_total(corpus: Path, tmp_path: Path, capsy
 
 
 def test_a_run_against_the_clock_spends_little_of_it_on_validation(corpus: Path, tmp_path: Path) -> None:
-    assert _train(corpus, tmp_path / "run", "--minutes", "0.03", "--validations", "100000") == 0
+    assert train(corpus, tmp_path / "run", "--minutes", "0.03", "--validations", "100000") == 0
     facts = json.loads((tmp_path / "run" / "resume" / "facts.json").read_text())
     assert facts["step"] > 2 * len(facts["history"])  # every step would be followed by one, had they no limit
 
 
 def test_bad_validation_ends_a_patient_run_early(corpus: Path, tmp_path: Path) -> None:
     options = ("--steps", "400", "--validations", "100", "--learning-rate", "3.0", "--patience", "2")
-    assert _train(corpus, tmp_path / "run", *options) == 0
+    assert train(corpus, tmp_path / "run", *options) == 0
     facts = json.loads((tmp_path / "run" / "resume" / "facts.json").read_text())
     assert facts["step"] < 400
 
@@ -137,24 +82,24 @@ def test_bad_validation_ends_a_patient_run_early(corpus: Path, tmp_path: Path) -
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _train(corpus, tmp_path / "run", "--steps", "8", "--validations", "4")
-    kept = _weights(tmp_path / "run")
-    assert _train(corpus, tmp_path / "run", "--steps", "8", "--learning-rate", "1e38", "--validations", "1") == 2
+    train(corpus, tmp_path / "run", "--steps", "8", "--validations", "4")
+    kept = weights(tmp_path / "run")
+    assert train(corpus, tmp_path / "run", "--steps", "8", "--learning-rate", "1e38", "--validations", "1") == 2
     assert "not a number any more at step" in capsys.readouterr().err
-    _assert_same(kept, _weights(tmp_path / "run"))
+    assert_same(kept, weights(tmp_path / "run"))
 
 
 def test_a_run_that_can_keep_nothing_is_not_told_of_as_finished(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An earlier run's checkpoint lies where this one's would."""
-    _train(corpus, tmp_path / "run", "--steps", "2", "--validations", "1")
+    train(corpus, tmp_path / "run", "--steps", "2", "--validations", "1")
     with monkeypatch.context() as full:
         full.setattr("trainer.train.save_checkpoint", Mock(side_effect=OSError("no space left")))
-        assert _train(corpus, tmp_path / "run", "--steps", "2", "--validations", "1", "--hidden-size", "16") == 2
+        assert train(corpus, tmp_path / "run", "--steps", "2", "--validations", "1", "--hidden-size", "16") == 2
     assert f"{tmp_path / 'run'}: this run could keep no checkpoint" in capsys.readouterr().err
     options = ("--steps", "2", "--validations", "1", "--hidden-size", "16", "--resume")
-    assert _train(corpus, tmp_path / "run", *options) == 0
+    assert train(corpus, tmp_path / "run", *options) == 0
     assert load_checkpoint(tmp_path / "run" / "checkpoint").config.model["hidden_size"] == 16
 
 
@@ -162,62 +107,13 @@ def test_a_folder_in_which_another_process_trains_is_refused_and_left_alone(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    _train(corpus, out, "--steps", "20", "--stop-at-step", "10")
+    train(corpus, out, "--steps", "20", "--stop-at-step", "10")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with FileLock(out / ".lock"):
-        assert _train(corpus, out, "--steps", "20", "--resume") == 2
+        assert train(corpus, out, "--steps", "20", "--resume") == 2
         assert f"{out}: another process trains in this folder" in capsys.readouterr().err
         assert all(path.read_bytes() == content for path, content in before.items())
-    assert _train(corpus, out, "--steps", "20", "--resume") == 0
-
-
-LONG = ["--steps", "400", "--validations", "1"]
-
-
-@pytest.fixture(scope="module")
-def whole(lasting_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A long run that nothing stopped."""
-    out = tmp_path_factory.mktemp("train") / "whole"
-    assert _train(lasting_corpus, out, *LONG) == 0
-    return out
-
-
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_saves_and_the_run_goes_on_exactly(
-    lasting_corpus: Path, whole: Path, tmp_path: Path, stop: signal.Signals
-) -> None:
-    books, out = str(lasting_corpus), tmp_path / "parts"
-    command = [sys.executable, "-m", "trainer", "train", books, "--out", str(out), *SMALL, *LONG]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        assert process.stderr is not None
-        assert any("started step=0" in line for line in process.stderr)
-        process.send_signal(stop)
-        assert process.wait(60) == 1
-    facts = json.loads((out / "resume" / "facts.json").read_text())
-    assert 0 <= facts["step"] < 400
-    assert _train(lasting_corpus, out, *LONG, "--resume") == 0
-    _assert_same(_weights(whole), _weights(out))
-
-
-def test_a_full_disk_leaves_the_last_good_state_and_checkpoint(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    _train(corpus, tmp_path / "run", "--steps", "40", "--validations", "10", "--stop-at-step", "20")
-    kept, state = _weights(tmp_path / "run"), (tmp_path / "run" / "resume" / "facts.json").read_text()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # a write beyond it fails as one to a full disk does
-    try:
-        assert _train(corpus, tmp_path / "run", "--steps", "40", "--validations", "10", "--resume") == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "cannot keep the checkpoint of step" in caplog.text
-    assert "cannot save the state of step 40" in caplog.text
-    assert "cannot write the checkpoint" in capsys.readouterr().err
-    _assert_same(kept, _weights(tmp_path / "run"))
-    assert (tmp_path / "run" / "resume" / "facts.json").read_text() == state
-    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"checkpoint", "resume"}
-    assert not (tmp_path / "run" / "resume.new").exists()
+    assert train(corpus, out, "--steps", "20", "--resume") == 0
 
 
 @pytest.mark.parametrize(
@@ -232,7 +128,7 @@ def test_a_full_disk_leaves_the_last_good_state_and_checkpoint(
 )
 def test_a_strange_corpus_trains(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
-    assert _train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2") == 0
+    assert train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2") == 0
     assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["results"]["test"]["bits_per_byte"] > 0
 
 
@@ -240,15 +136,15 @@ def test_mixed_encodings_are_refused_and_clean_mends_them(tmp_path: Path, capsys
     (tmp_path / "raw").mkdir()
     for number, encoding in enumerate(("utf-8", "cp1252", "utf-16")):
         (tmp_path / "raw" / f"{number}.txt").write_bytes(("The café of the naïve donkey. " * 40).encode(encoding))
-    assert _train(tmp_path / "raw", tmp_path / "run", "--steps", "2") == 2
+    assert train(tmp_path / "raw", tmp_path / "run", "--steps", "2") == 2
     assert "1.txt: expected UTF-8, got byte 0xe9 at offset 7; `python -m trainer clean`" in capsys.readouterr().err
     assert main(["clean", str(tmp_path / "raw"), str(tmp_path / "books"), "--no-drop-duplicates"]) == 0
-    assert _train(tmp_path / "books", tmp_path / "run", "--steps", "2") == 0
+    assert train(tmp_path / "books", tmp_path / "run", "--steps", "2") == 0
 
 
 def test_a_corpus_smaller_than_a_batch_trains_with_fewer_lanes(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("A donkey.\n\nA fox.\n\nA hill.\n\nThe sea.\n")
-    assert _train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2", "--lanes", "64") == 0
+    assert train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2", "--lanes", "64") == 0
 
 
 @pytest.mark.parametrize(
@@ -263,20 +159,20 @@ def test_a_bad_corpus_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
 ) -> None:
     (tmp_path / "a.txt").write_bytes(content)
-    assert _train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2") == 2
+    assert train(tmp_path / "a.txt", tmp_path / "run", "--steps", "2") == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["70/15", "a/b/c", "0/50/50", "70/0/30", "nan/15/15", "inf/15/15"])
 def test_a_bad_split_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str) -> None:
-    assert _train(corpus, tmp_path / "run", "--split", split) == 2
+    assert train(corpus, tmp_path / "run", "--split", split) == 2
     assert "--split must" in capsys.readouterr().err
 
 
 def test_test_text_without_validation_text_is_refused(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _train(corpus, tmp_path / "run", "--test", str(corpus)) == 2
+    assert train(corpus, tmp_path / "run", "--test", str(corpus)) == 2
     assert "--test goes with --valid" in capsys.readouterr().err
 
 
@@ -291,7 +187,7 @@ def test_a_number_out_of_range_is_refused_by_name(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     with pytest.raises(SystemExit):
-        _train(corpus, tmp_path / "run", option)
+        train(corpus, tmp_path / "run", option)
     name, value = option.split("=")
     assert f"argument {name}: expected a" in (shown := capsys.readouterr().err)
     assert f"got '{value}'" in shown
@@ -300,29 +196,8 @@ def test_a_number_out_of_range_is_refused_by_name(
 def test_an_abbreviated_option_is_refused(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Or `--pres course` would be taken for the preset, and mean nothing."""
     with pytest.raises(SystemExit):
-        _train(corpus, tmp_path / "run", "--pres", "course")
+        train(corpus, tmp_path / "run", "--pres", "course")
     assert "unrecognized arguments: --pres course" in capsys.readouterr().err
-
-
-def test_a_run_does_not_go_on_as_what_it_did_not_begin_as(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _train(corpus, tmp_path / "run", "--steps", "8", "--stop-at-step", "4") == 1
-    assert _train(corpus, tmp_path / "run", "--steps", "8", "--resume", "--weight-decay", "0.5") == 2
-    assert "weight_decay was 0.05 and is 0.5" in capsys.readouterr().err
-    assert _train(corpus, tmp_path / "run", "--steps", "8", "--resume") == 0
-
-
-def test_a_run_begun_anew_does_not_go_on_from_the_one_before(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert _train(corpus, tmp_path / "run", "--steps", "8") == 0
-    with monkeypatch.context() as killed:
-        killed.setattr("trainer.loop.Loop.run", Mock(side_effect=MemoryError))
-        assert _train(corpus, tmp_path / "run", "--steps", "8", "--seed", "2") == 2
-    assert _train(corpus, tmp_path / "run", "--steps", "8", "--seed", "2", "--resume") == 0
-    assert _train(corpus, tmp_path / "whole", "--steps", "8", "--seed", "2") == 0
-    _assert_same(_weights(tmp_path / "run"), _weights(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +212,7 @@ def test_memory_that_does_not_suffice_is_said(
     error: Exception, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("trainer.loop.Loop._train_step", Mock(side_effect=error))
-    assert _train(corpus, tmp_path / "run", "--steps", "8") == 2
+    assert train(corpus, tmp_path / "run", "--steps", "8") == 2
     assert f"error: out of memory, smaller sizes or fewer --lanes need less: {error}" in capsys.readouterr().err
 
 
@@ -347,7 +222,7 @@ def test_held_out_text_is_not_pretrained_on(corpus: Path, tmp_path: Path) -> Non
     for name in ("a", "b", "c"):
         (others / f"{name}.txt").write_text(TEXT)
     held_out = ("--valid", str(others / "b.txt"), "--test", str(others / "c.txt"))
-    assert _train(corpus, tmp_path / "run", "--steps", "2", "--pretrain", str(others), *held_out) == 0
+    assert train(corpus, tmp_path / "run", "--steps", "2", "--pretrain", str(others), *held_out) == 0
     assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["books"]["pretrain"] == ["a"]
 
 
@@ -357,31 +232,10 @@ def test_books_that_a_split_holds_out_are_not_pretrained_on(tmp_path: Path, caps
     for name in ("a", "b", "c"):
         (others / f"{name}.txt").write_text(TEXT)
     options = ("--steps", "2", "--pretrain", str(others), "--split-files")
-    assert _train(others, tmp_path / "run", *options) == 0
+    assert train(others, tmp_path / "run", *options) == 0
     assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["books"]["pretrain"] == ["a"]
-    assert _train(others, tmp_path / "run", "--split-files", "--pretrain", str(others / "b.txt")) == 2
+    assert train(others, tmp_path / "run", "--split-files", "--pretrain", str(others / "b.txt")) == 2
     assert "but all of them hold validation or test text" in capsys.readouterr().err
-
-
-def test_a_resumed_run_has_the_minutes_it_was_given_before(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _train(corpus, tmp_path / "run", "--minutes", "48", "--stop-at-step", "1") == 1
-    assert _train(corpus, tmp_path / "run", "--resume", "--stop-at-step", "2") == 1
-    progress = json.loads((tmp_path / "run" / "options.json").read_text())
-    assert progress["minutes"] == 48
-    assert _train(corpus, tmp_path / "run", "--resume", "--minutes", "0.0001") == 0
-
-
-def test_a_resumed_run_has_the_steps_it_was_given_before(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _train(corpus, tmp_path / "whole", "--steps", "20") == 0
-    assert _train(corpus, tmp_path / "parts", "--steps", "20", "--stop-at-step", "10") == 1
-    capsys.readouterr()
-    assert _train(corpus, tmp_path / "parts", "--resume") == 0
-    assert "plan: 20 steps\n" in capsys.readouterr().out
-    _assert_same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
 
 
 @pytest.mark.parametrize(("kind", "unknown"), [("word", "deliberations"), ("char", "Ω")])
@@ -404,7 +258,7 @@ def test_a_closed_vocabulary_has_all_that_the_books_have_unless_a_size_is_asked_
 def test_a_title_that_is_no_unicode_is_still_told(tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
     (tmp_path / "books" / "caf\udce9 noir.txt").write_text(TEXT)
-    assert _train(tmp_path / "books", tmp_path / "run", "--steps", "2") == 0
+    assert train(tmp_path / "books", tmp_path / "run", "--steps", "2") == 0
     assert load_checkpoint(tmp_path / "run" / "checkpoint").config.training["books"]["train"] == ["caf? noir"]
 
 
@@ -412,24 +266,15 @@ def test_a_title_that_is_no_unicode_is_still_told(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_named(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str
 ) -> None:
-    assert _train(corpus, tmp_path / "run", "--device", device) == 2
+    assert train(corpus, tmp_path / "run", "--device", device) == 2
     assert f"got '{device}'" in capsys.readouterr().err
-
-
-def test_a_finished_run_that_is_resumed_keeps_its_figures(corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    assert _train(corpus, out, "--minutes", "0.02") == 0
-    before = load_checkpoint(out / "checkpoint").config.training["results"]
-    assert before["valid"]["tokens"] > 0
-    assert _train(corpus, out, "--minutes", "0.02", "--resume") == 0
-    assert load_checkpoint(out / "checkpoint").config.training["results"] == before
 
 
 def test_a_run_cannot_begin_from_its_own_folder(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    assert _train(corpus, out, "--steps", "2") == 0
+    assert train(corpus, out, "--steps", "2") == 0
     sizes = ("--lanes", "4", "--bptt", "16", "--dropout", "0")
     assert main(["train", str(corpus), "--out", str(out), "--from", str(out), "--steps", "2", *sizes]) == 2
     assert "--from must be another folder than --out" in capsys.readouterr().err
@@ -438,5 +283,5 @@ def test_a_run_cannot_begin_from_its_own_folder(
 def test_books_whose_names_are_no_utf8_train(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.txt")
     (tmp_path / name).write_text("Once upon a time there was a fox.\n" * 40)
-    assert _train(tmp_path / name, tmp_path / "run", "--steps", "2") == 0
+    assert train(tmp_path / name, tmp_path / "run", "--steps", "2") == 0
     assert "caf?.txt" in (tmp_path / "run" / "checkpoint" / "README.md").read_text()
