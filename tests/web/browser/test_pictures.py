@@ -14,7 +14,7 @@ from tests.web.browser.hands import finished, open_desk, started
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-SETTINGS = "localStorage['fablewright.settings'] ??= JSON.stringify({watch: false, seed: 1005, max_tokens: 150})"
+SETTINGS = "localStorage['fablewright.settings'] ??= JSON.stringify({watch: false, seed: 1082, max_tokens: 150})"
 PNG = b"\x89PNG"
 when_asked_for = pytest.mark.skipif("DESK_PICTURES" not in os.environ, reason="DESK_PICTURES names no folder for them")
 
