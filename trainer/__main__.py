@@ -112,7 +112,12 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         help="tokens that dynamic evaluation reads before each step: fewer learn sooner and take longer",
     )
     add("--tune-on", metavar="TEXT", help="validation text on which the memory's settings are chosen")
-    add("--tune-tokens", type=_number(int, 100), default=20_000, help="how much of it is read, at most")
+    add(
+        "--tune-tokens",
+        type=_number(int, 100),
+        default=20_000,
+        help="on how much of it, at most; dynamic evaluation reads more to know how large gradients are",
+    )
     add("--json", action="store_true", help="print one JSON object")
     add("--device", default="cpu")
 

@@ -332,8 +332,8 @@ def _memory(plan: Comparison, texts: Texts, checkpoint: Checkpoint) -> Json:
     tokenizer, books = checkpoint.tokenizer, texts["test"]
     if plan.memory_words is not None:
         books = [first_words(book, max(1, plan.memory_words // len(books))) for book in books]
-    tuning = stream_of(texts["valid"], tokenizer)[: plan.tune_tokens]
-    memory = Memory(checkpoint.model, tuning, cache=True, dynamic=True)
+    ids = stream_of(texts["valid"], tokenizer)
+    memory = Memory(checkpoint.model, ids, tune_tokens=plan.tune_tokens, cache=True, dynamic=True)
     return memory.figures(stream_of(books, tokenizer), books, tokenizer)
 
 

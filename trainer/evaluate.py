@@ -113,7 +113,9 @@ def _with_memory(
     from .memory import Memory
 
     ids = stream_of([document.read() for document in tuning], tokenizer)
-    memory = Memory(model, ids[: args.tune_tokens], cache=args.cache, dynamic=args.dynamic, segment=args.segment)
+    memory = Memory(
+        model, ids, tune_tokens=args.tune_tokens, cache=args.cache, dynamic=args.dynamic, segment=args.segment
+    )
     return memory.figures(stream_of(texts, tokenizer), texts, tokenizer)
 
 

@@ -98,6 +98,21 @@ def test_dynamic_evaluation_is_the_papers_update(
     np.testing.assert_allclose(measured, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_the_statistics_are_of_the_gradient_of_each_segment(tiny: Checkpoint, new_ids: np.ndarray) -> None:
+    model = load_checkpoint(tiny.path).model
+    parameters = list(model.parameters())
+    state, squares = model.init_state(1), torch.zeros(sum(parameter.numel() for parameter in parameters))
+    for start, stop in ((0, 20), (20, 40), (40, 45)):
+        ids = torch.from_numpy(new_ids[start : stop + 1])
+        logits, state = model(ids[:-1, None], state)
+        loss = functional.cross_entropy(logits[:, 0], ids[1:])
+        gradients = torch.autograd.grad(loss, parameters)
+        state = tuple(tensor.detach() for tensor in state)
+        squares += torch.cat([gradient.reshape(-1) for gradient in gradients]).square()
+    measured = GradientStatistics(tiny.model, new_ids[:46], segment=20)
+    torch.testing.assert_close(measured.rms, (squares / 3).sqrt(), rtol=1e-3, atol=1e-7)
+
+
 def test_the_weights_are_put_back(tiny: Checkpoint, new_ids: np.ndarray, statistics: GradientStatistics) -> None:
     before = token_nats(tiny.model, new_ids)
     token_nats(tiny.model, new_ids, dynamic=DynamicSettings(learning_rate=0.01), statistics=statistics)
