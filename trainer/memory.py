@@ -184,7 +184,8 @@ class GradientStatistics:
         total = torch.zeros_like(weights.flat)
 
         def add(loss: Tensor) -> None:
-            total.add_(weights.gradient(loss).square())
+            gradient = weights.gradient(loss)
+            total.addcmul_(gradient, gradient)
 
         with _gradients(model):
             _read_and_learn(model, ids, [None], segment, add)
