@@ -131,7 +131,7 @@ class Loop:
                     self._validations = due
                     self._check(progress)
                 if progress >= 1:
-                    self.clock.ended = self.clock.minutes
+                    self.clock.ended_minutes = self.clock.minutes
                 if progress >= 1 or self._is_hopeless() or stop:
                     self.save()
                     return not stop or progress >= 1
@@ -312,7 +312,7 @@ class Loop:
             "step": self.step,
             "tokens": self.tokens,
             "seconds": self.clock.seconds(),
-            "ended": self.clock.ended,
+            "ended_minutes": self.clock.ended_minutes,
             "best": self.best,
             "history": self.history,
             "began": self._began,
@@ -359,7 +359,7 @@ class Loop:
             facts["history"],
         )
         self.clock.elapsed_s += facts["seconds"]
-        self.clock.ended = facts.get("ended")
+        self.clock.ended_minutes = facts.get("ended_minutes")
         self._validations, self._without_gain = facts["validations"], facts["without_gain"]
         self._began, self._validated, self._validating_s = facts["began"], facts["validated"], facts["validating_s"]
         self._step_s, self._check_s = facts["took_s"]

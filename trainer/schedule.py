@@ -26,7 +26,7 @@ class Clock:
     steps: int | None = None
     minutes: float | None = None
     elapsed_s: float = 0.0  # before this process started
-    ended: float | None = None  # the minutes within which it came to its end, once: one of as many has no step left
+    ended_minutes: float | None = None  # within which it came to its end, once: one of as many has no step left
     now: Callable[[], float] = time.monotonic
     started: InitVar[float | None] = None  # when this process did, by `now`; at this moment if not given
     _started: float = field(init=False)
@@ -50,7 +50,7 @@ class Clock:
         by_step = 0.0 if self.steps is None else step / self.steps
         if self.minutes is None:
             return min(1.0, by_step)
-        if self.ended is not None and self.minutes <= self.ended:
+        if self.ended_minutes is not None and self.minutes <= self.ended_minutes:
             return 1.0
         whole_s = 60 * self.minutes
         training_s = max(_LEAST_SHARE * whole_s, min(_TRAINING_SHARE * whole_s, _MEASURED_BY * whole_s - ending_s))
