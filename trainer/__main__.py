@@ -247,6 +247,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         action=_FLAG,
         help="matrix products in bfloat16; if not said, where it is fast",
     )
+    add(
+        "--int8",
+        action=_FLAG,
+        help="those of training in int8, as far as they are the softmax's or awd_lstm's layers'; if not said, where it "
+        "is fast, but not with --no-bfloat16",
+    )
     add("--save-bfloat16", action=_FLAG, default=False, help="store weights as bfloat16: half the size")
     add("--tensorboard", action=_FLAG, default=False)
     add("--quiet", action=_FLAG, default=False)

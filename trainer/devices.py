@@ -4,7 +4,7 @@ import ctypes
 
 import torch
 
-from core.errors import InputError
+from core.errors import ConfigError, InputError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST = 2**31 - 1  # bytes
@@ -22,7 +22,21 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
+def choose_arithmetic(device: torch.device, *, bfloat16: bool | None, int8: bool | None) -> tuple[bool, bool]:
+    """Whether to train with matrix products in bfloat16, and in int8 where there are such; None is what is fast here.
+
+    Raises ConfigError for int8 on a GPU, where nothing of it is written.
+    """
+    if bfloat16 is None:
+        bfloat16 = _has_fast_bfloat16(device)
+    if int8 is None:
+        int8 = bfloat16 and device.type == "cpu" and torch.cpu._is_vnni_supported()
+    if int8 and device.type != "cpu":
+        raise ConfigError(f"int8 is for training on the CPU; expected --device cpu or --no-int8, got --device {device}")
+    return bfloat16, int8
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 gain time here: elsewhere they are emulated, and lose it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -54,6 +54,7 @@ class LoopSettings:
     save_every_s: float = 180.0
     patience: int | None = None  # validations without improvement after which to stop early
     bfloat16: bool = True
+    int8: bool = False
     seed: int = 1
 
 
@@ -90,6 +91,7 @@ class Loop:
             self._optimizer,
             lanes=lanes,
             bfloat16=settings.bfloat16,
+            int8=settings.int8,
             clip=settings.clip,
             activation_penalty=settings.activation_penalty,
             slowness_penalty=settings.slowness_penalty,

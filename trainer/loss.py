@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_CHUNK_ROWS = 128  # a chunk of logits stays in the cache
+CHUNK_ROWS = 128  # a chunk of logits stays in the cache
 _ALIGNED = 8  # columns: of any other number of them, tensor cores make products several times slower
 HAS_TRITON = find_spec("triton") is not None
-_SMALLEST = torch.finfo(torch.float32).tiny  # where a probability underflows its loss is taken for 87 nats
+SMALLEST = torch.finfo(torch.float32).tiny  # where a probability underflows its loss is taken for 87 nats
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -47,10 +47,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 ctx.save_for_backward(features, matrix, logits)
             return total
         grad_logits = features.new_empty(len(features), len(weight)) if needs_grad else None
-        shape = min(_CHUNK_ROWS, len(features)), len(weight)
+        shape = min(CHUNK_ROWS, len(features)), len(weight)
         logits, probabilities = offset.new_empty(shape), offset.new_empty(shape)
-        for start in range(0, len(features), _CHUNK_ROWS):
-            rows = slice(start, start + _CHUNK_ROWS)
+        for start in range(0, len(features), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
             wanted = targets[rows].unsqueeze(1)
             count = len(wanted)
             torch.add(features[rows] @ matrix.t(), offset, out=logits[:count])  # (rows, V)
@@ -58,7 +58,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 total -= logits[:count].log_softmax(1).gather(1, wanted).sum()
                 continue
             torch.softmax(logits[:count], 1, out=probabilities[:count])
-            total -= probabilities[:count].gather(1, wanted).clamp_min(_SMALLEST).log().sum()
+            total -= probabilities[:count].gather(1, wanted).clamp_min(SMALLEST).log().sum()
             probabilities[:count].scatter_add_(1, wanted, probabilities.new_full((count, 1), -1.0))
             grad_logits[rows] = probabilities[:count]
         if grad_logits is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from core.models import State, build_model, detach_state
 
 from .graphs import Graph
-from .loss import cross_entropy
+from .step import forward
 
 # Embedding and hidden width of two tied layers, small to large.
 _SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (640, 1280))
@@ -151,6 +151,7 @@ def measure_flops(
     device: torch.device,
     *,
     bfloat16: bool,
+    int8: bool,
     processes: int = 1,
     now: Callable[[], float] = time.perf_counter,
 ) -> float:
@@ -165,10 +166,7 @@ def measure_flops(
     ids = torch.randint(2, 4096, (32, 64), device=device)
 
     def work(inputs: Tensor, targets: Tensor, carried: State) -> tuple[tuple[Tensor], State]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            hidden, carried = model.hidden(inputs, carried)
-            output = hidden.output.flatten(0, 1)
-            loss = cross_entropy(output, model.output_weight, model.output_bias, targets.flatten())
+        loss, _, carried = forward(model, inputs, targets.flatten(), carried, bfloat16=bfloat16, int8=int8)
         loss.backward()  # type: ignore[no-untyped-call]
         return (loss.detach(),), detach_state(carried)
 

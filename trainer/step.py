@@ -9,11 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.models import State, detach_state
+from core.models import Hidden, State, detach_state
 
 from . import distributed
 from .graphs import Graph
+from .int8_loss import int8_cross_entropy
 from .loss import cross_entropy
+
+
+def forward(
+    model: Any, inputs: Tensor, targets: Tensor, state: State, *, bfloat16: bool, int8: bool
+) -> tuple[Tensor, Hidden, State]:
+    """Read a window: the sum of its losses in nats, what the network made of its inputs (T, B), and the state after.
+
+    The targets (T * B,) lie on the model's device. Products in int8 are those of the loss, and of the layers of a model
+    that knows them; else they are in bfloat16, or in the dtype of the weights.
+    """
+    model.int8 = int8
+    device = targets.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+        hidden, state = model.hidden(inputs, state)
+        loss = int8_cross_entropy if int8 else cross_entropy
+        return loss(hidden.output.flatten(0, 1), model.output_weight, model.output_bias, targets), hidden, state
 
 
 class Figures:
@@ -44,13 +61,14 @@ class Stepper:
         *,
         lanes: int,
         bfloat16: bool,
+        int8: bool,
         clip: float,
         activation_penalty: float,
         slowness_penalty: float,
     ) -> None:
         self.state: State = model.init_state(lanes)
         self._model, self._optimizer = model, optimizer
-        self._bfloat16, self._clip = bfloat16, clip
+        self._bfloat16, self._int8, self._clip = bfloat16, int8, clip
         self._activation_penalty, self._slowness_penalty = activation_penalty, slowness_penalty
         self._device = model.output_bias.device
         self._gradients = distributed.FlatGradients(model)
@@ -78,10 +96,7 @@ class Stepper:
     def _both_ways(self, inputs: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor], State]:
         """The loss a token and the state after the window; the gradients go to their buffer."""
         targets = targets.to(self._device, non_blocking=True).flatten()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            hidden, state = self._model.hidden(inputs, state)
-            output = hidden.output.flatten(0, 1)
-            total = cross_entropy(output, self._model.output_weight, self._model.output_bias, targets)
+        total, hidden, state = forward(self._model, inputs, targets, state, bfloat16=self._bfloat16, int8=self._int8)
         loss = total / (targets >= 0).sum()
         objective = loss
         if self._activation_penalty:

@@ -25,7 +25,7 @@ from .batches import build_batches
 from .card import model_card
 from .conclude import METHOD, measure, sample
 from .corpus import Document, read_documents, utf8
-from .devices import find_device, has_fast_bfloat16, keep_freed_memory
+from .devices import choose_arithmetic, find_device, keep_freed_memory
 from .initialise import initialise
 from .loop import Loop, LoopSettings
 from .loss import HAS_TRITON
@@ -46,7 +46,7 @@ _LATER_LEARNING_RATE = 5e-4  # of a model that has learned before
 _MINUTES = 30.0  # if nothing is said
 _MAY_CHANGE = {  # when a run is resumed: how long it goes on, where, and what it shows
     *("resume", "minutes", "clock", "steps", "stop_at_step", "patience", "validations"),
-    *("device", "bfloat16", "name", "save_bfloat16", "tensorboard", "quiet", "command_line", "out"),
+    *("device", "bfloat16", "int8", "name", "save_bfloat16", "tensorboard", "quiet", "command_line", "out"),
 }
 
 
@@ -57,8 +57,7 @@ def train(args: argparse.Namespace) -> int:
         path = getattr(args, part)
         setattr(args, part, path and str(Path(path)))  # a slash at its end makes no other run
     device = distributed.start(find_device(args.device))
-    if args.bfloat16 is None:
-        args.bfloat16 = has_fast_bfloat16(device)
+    args.bfloat16, args.int8 = choose_arithmetic(device, bfloat16=args.bfloat16, int8=args.int8)
     try:
         with _alone_in(Path(args.out)) if distributed.rank() == 0 else nullcontext():
             status = _train(args, device, began=CLOCKS[args.clock]())
@@ -162,13 +161,9 @@ def _plan(
     if wishes.are_complete:
         plan = wishes.fixed()
     else:
-        flops = measure_flops(
-            architecture,
-            device,
-            bfloat16=args.bfloat16,
-            processes=distributed.world_size(),
-            now=CLOCKS[args.clock],
-        )
+        arithmetic = {"bfloat16": args.bfloat16, "int8": args.int8}
+        processes, now = distributed.world_size(), CLOCKS[args.clock]
+        flops = measure_flops(architecture, device, **arithmetic, processes=processes, now=now)
         plan = make_plan(
             wishes,
             architecture=architecture,
@@ -274,6 +269,7 @@ def _build(
         validations=args.validations,
         validate_tokens=args.validate_tokens,
         bfloat16=args.bfloat16,
+        int8=args.int8,
         seed=args.seed,
     )
     progress = Progress(
@@ -387,6 +383,7 @@ def _training_facts(args: argparse.Namespace, data: Data, plan: Plan, loop: Loop
     return {
         "command": "python -m trainer " + utf8(shlex.join(args.command_line)),
         "processes": distributed.world_size(),
+        "int8": args.int8,
         "corpus": {name: asdict(counts) for name, counts in data.counts.items()},
         "books": data.books,
         "parameters": sum(parameter.numel() for parameter in loop.model.parameters()),

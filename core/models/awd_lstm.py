@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .int8_recurrence import int8_lstm_layer
 from .protocol import Hidden, LayerWeights, RecurrentWeights, State, embed, locked_dropout, weight_drop, zero_state
 from .recurrence import lstm_layer
 
@@ -49,6 +50,7 @@ class AWDLSTM(nn.Module):
         super().__init__()
         self.config = config
         self.dropout_scale = 1.0  # a trainer may begin with less dropout than the config says
+        self.int8 = False  # ... and have it learn with matrix products in int8
         inputs = (config.embedding_size, *config.widths[:-1])
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.embedding_size).uniform_(-0.1, 0.1))
         # Embeddings are small, hidden states at most 1: without a gain the gates hear little of them for long.
@@ -84,10 +86,11 @@ class AWDLSTM(nn.Module):
         output = locked_dropout(output, scale * config.input_dropout, self.training)
         new_state: list[Tensor] = []
         raw = output
+        run_layer = int8_lstm_layer if self.int8 and self.training else lstm_layer
         for number, layer in enumerate(self._layers()):
             weight_hh = weight_drop(layer.weight_hh, scale * config.weight_dropout, self.training)
             hidden, cell = state[2 * number][0], state[2 * number + 1][0]
-            raw, hidden, cell = lstm_layer(output, hidden, cell, resets, layer.weight_ih, weight_hh, layer.bias)
+            raw, hidden, cell = run_layer(output, hidden, cell, resets, layer.weight_ih, weight_hh, layer.bias)
             new_state += hidden.float().unsqueeze(0), cell.unsqueeze(0)
             is_last = number == len(self.layers) - 1
             dropout = config.output_dropout if is_last else config.hidden_dropout

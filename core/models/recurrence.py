@@ -72,11 +72,7 @@ def library_layer(
 
 
 class _LSTMWindow(torch.autograd.Function):
-    """The whole window as one node of the graph.
-
-    tanh(x) is computed as 2 * sigmoid(2x) - 1: on CPU torch's sigmoid is nine times faster than its tanh, and doubling
-    the rows of the g gate beforehand is exact.
-    """
+    """The whole window as one node of the graph."""
 
     @staticmethod
     def forward(
@@ -93,8 +89,8 @@ class _LSTMWindow(torch.autograd.Function):
         steps, lanes, _ = inputs.shape
         width = weight_hh.shape[1]
         flat_inputs = inputs.to(dtype).flatten(0, 1)  # (T * B, E)
-        recurrent = _double_g(weight_hh).to(dtype).t()
-        gates = torch.addmm(_double_g(bias).to(dtype), flat_inputs, _double_g(weight_ih).to(dtype).t())
+        recurrent = double_g(weight_hh).to(dtype).t()
+        gates = torch.addmm(double_g(bias).to(dtype), flat_inputs, double_g(weight_ih).to(dtype).t())
         gates = gates.view(steps, lanes, 4 * width)
         active = inputs.new_empty(steps, lanes, 4 * width, dtype=torch.float32)
         cells = inputs.new_empty(steps + 1, lanes, width, dtype=torch.float32)
@@ -107,12 +103,8 @@ class _LSTMWindow(torch.autograd.Function):
             if t in fresh:
                 keep = ~resets[t].unsqueeze(1)  # type: ignore[index]
                 previous, old = previous * keep, old * keep
-            gate = active[t].copy_(gates[t].addmm_(previous, recurrent)).sigmoid_()
-            i, f, g, o = gate.chunk(4, dim=1)
-            g.mul_(2).sub_(1)
-            torch.mul(i, g, out=cells[t + 1]).addcmul_(f, old)
-            torch.mul(cells[t + 1], 2, out=squashed[t]).sigmoid_().mul_(2).sub_(1)
-            torch.mul(squashed[t], o, out=hiddens[t + 1])
+            active[t] = gates[t].addmm_(previous, recurrent)
+            cell_step(active[t], old, cell=cells[t + 1], squashed=squashed[t], hidden=hiddens[t + 1])
         ctx.save_for_backward(flat_inputs, hiddens, cells, active, squashed, resets, weight_ih, weight_hh)
         ctx.dtype, ctx.fresh, ctx.inputs_dtype = dtype, fresh, inputs.dtype
         last_cell = cells[-1].clone()
@@ -130,26 +122,16 @@ class _LSTMWindow(torch.autograd.Function):
             previous, old = previous * keep, old * keep
         grad_gates = torch.empty(steps, lanes, 4 * width, dtype=ctx.dtype, device=active.device)
         step_grad = torch.empty(lanes, 4 * width, device=active.device)
-        grad_i, grad_f, grad_g, grad_o = step_grad.chunk(4, dim=1)
         grad_cell = torch.zeros(lanes, width, device=active.device)
-        scratch = torch.empty_like(grad_cell)
         from_next: Tensor | None = None
         for t in reversed(range(steps)):  # one step at a time, so that what it touches stays in the cache
-            i, f, g, o = active[t].chunk(4, dim=1)
             grad_hidden = grad_outputs[t].float()
             if from_next is not None:
                 grad_hidden = grad_hidden + from_next
-            torch.mul(grad_hidden, squashed[t], out=scratch)
-            aten.sigmoid_backward(scratch, o, grad_input=grad_o)
-            torch.mul(grad_hidden, o, out=scratch)
-            grad_cell += aten.tanh_backward(scratch, squashed[t], grad_input=scratch)
-            aten.sigmoid_backward(torch.mul(grad_cell, g, out=scratch), i, grad_input=grad_i)
-            aten.sigmoid_backward(torch.mul(grad_cell, old[t], out=scratch), f, grad_input=grad_f)
-            aten.tanh_backward(torch.mul(grad_cell, i, out=scratch), g, grad_input=grad_g)
+            cell_step_backward(grad_hidden, grad_cell, active[t], old[t], squashed[t], grad_gates=step_grad)
             grad_gates[t] = step_grad
             if t == 0:
                 break
-            grad_cell.mul_(f)
             from_next = grad_gates[t] @ recurrent
             if t in ctx.fresh:
                 kept = ~resets[t].unsqueeze(1)
@@ -164,7 +146,37 @@ class _LSTMWindow(torch.autograd.Function):
         return grad_inputs, None, None, None, grad_weight_ih, grad_weight_hh, grad_bias, None
 
 
-def _double_g(weight: Tensor) -> Tensor:
+def cell_step(gates: Tensor, old: Tensor, *, cell: Tensor, squashed: Tensor, hidden: Tensor) -> None:
+    """One step from the cell before (B, H): write the cell, its tanh, and the hidden state.
+
+    The gates (B, 4H) are summed up, those of g doubled; here they are activated, in place. tanh(x) is computed as
+    2 * sigmoid(2x) - 1: on CPU torch's sigmoid is nine times faster than its tanh, and doubling beforehand is exact.
+    """
+    i, f, g, o = gates.sigmoid_().chunk(4, dim=1)
+    g.mul_(2).sub_(1)
+    torch.mul(i, g, out=cell).addcmul_(f, old)
+    torch.mul(cell, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
+    torch.mul(squashed, o, out=hidden)
+
+
+def cell_step_backward(
+    grad_hidden: Tensor, grad_cell: Tensor, active: Tensor, old: Tensor, squashed: Tensor, *, grad_gates: Tensor
+) -> None:
+    """The gradient of a step: write that of the gates (B, 4H), and turn that of the cell (B, H) into the old one's."""
+    i, f, g, o = active.chunk(4, dim=1)
+    grad_i, grad_f, grad_g, grad_o = grad_gates.chunk(4, dim=1)
+    scratch = grad_hidden * squashed
+    aten.sigmoid_backward(scratch, o, grad_input=grad_o)
+    torch.mul(grad_hidden, o, out=scratch)
+    grad_cell += aten.tanh_backward(scratch, squashed, grad_input=scratch)
+    aten.sigmoid_backward(torch.mul(grad_cell, g, out=scratch), i, grad_input=grad_i)
+    aten.sigmoid_backward(torch.mul(grad_cell, old, out=scratch), f, grad_input=grad_f)
+    aten.tanh_backward(torch.mul(grad_cell, i, out=scratch), g, grad_input=grad_g)
+    grad_cell.mul_(f)
+
+
+def double_g(weight: Tensor) -> Tensor:
+    """The rows (4H, ...) with those of the g gate doubled, which is exact: what `cell_step` wants."""
     width = weight.shape[0] // 4
     doubled = weight.detach().clone()
     doubled[2 * width : 3 * width] *= 2
