@@ -1,6 +1,6 @@
 """How fast the trainer's step is, against this machine's rate of large bfloat16 products and a stock training loop.
 
-All three count the same: six floating-point operations for each weight that takes part in a product and each token,
+All count the same: six floating-point operations for each weight that takes part in a product and each token,
 forward and back (Kaplan et al. 2020), in the time of a whole step, optimiser and clipping included. The stock loop is
 what tutorials write: `nn.LSTM` in float32, `nn.Linear`, `nn.CrossEntropyLoss`, `clip_grad_norm_` and Adam, at the same
 sizes.
@@ -46,7 +46,8 @@ def main() -> None:
     operations = 6.0 * _weights(build_model("awd_lstm", config)) * tokens
     contenders: list[tuple[str, Callable[[], Work], float]] = [
         (f"bfloat16 product, {_SQUARE} x {_SQUARE}", _product, 2.0 * _SQUARE**3),
-        ("our step, bfloat16", partial(_our_step, config, args.lanes, args.bptt), operations),
+        ("our step, int8", partial(_our_step, config, args.lanes, args.bptt, int8=True), operations),
+        ("our step, bfloat16", partial(_our_step, config, args.lanes, args.bptt, int8=False), operations),
         ("stock nn.LSTM step, float32", partial(_stock_step, config, args.lanes, args.bptt), operations),
     ]
     seconds = _best_times([make for _, make, _ in contenders], args.rounds, args.threads)
@@ -55,7 +56,7 @@ def main() -> None:
     for (name, _, _), spent, rate in zip(contenders, seconds, rates, strict=True):
         is_step = "step" in name
         speed = f"{tokens / spent:,.0f}" if is_step else "-"
-        rows.append((name, rate, speed, f"{rate / rates[0]:.0%}", f"{rate / rates[2]:.2f} x"))
+        rows.append((name, rate, speed, f"{rate / rates[0]:.0%}", f"{rate / rates[-1]:.2f} x"))
     table(("", "GFLOP/s", "tokens/s", "of the product", "of stock"), rows)
 
 
@@ -95,9 +96,9 @@ def _product() -> Work:
     return lambda: left @ right
 
 
-def _our_step(config: dict[str, Any], lanes: int, bptt: int) -> Work:
+def _our_step(config: dict[str, Any], lanes: int, bptt: int, *, int8: bool) -> Work:
     keep_freed_memory()
-    loop = _loop(build_model("awd_lstm", config), config, lanes, bptt)
+    loop = _loop(build_model("awd_lstm", config), config, lanes, bptt, int8)
     loop._begin(progress=0.0, due=0)
     return lambda: loop._train_step(0.5)
 
@@ -106,7 +107,7 @@ def _stock_step(config: dict[str, Any], lanes: int, bptt: int) -> Work:
     return _StockLoop(config, build_model("awd_lstm", config).config.widths, lanes, bptt).step
 
 
-def _loop(model: Any, config: dict[str, Any], lanes: int, bptt: int) -> Loop:
+def _loop(model: Any, config: dict[str, Any], lanes: int, bptt: int, int8: bool) -> Loop:
     """The trainer's own loop, on ids drawn at random."""
     ids = np.random.default_rng(1).integers(10, config["vocab_size"], 1_000_000, dtype=np.uint32)
     segments = [Segment(start=start, end=start + 6_400) for start in range(1, len(ids) - 6_401, 6_400)]
@@ -119,7 +120,7 @@ def _loop(model: Any, config: dict[str, Any], lanes: int, bptt: int) -> Loop:
     return Loop(
         model,
         batches,
-        LoopSettings(bptt=bptt),
+        LoopSettings(bptt=bptt, int8=int8),
         Clock(steps=1_000_000),
         lanes=lanes,
         folder=Path("never-written"),

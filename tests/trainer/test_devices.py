@@ -5,6 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from core.errors import ConfigError
+from trainer.devices import choose_arithmetic
+
+CPU = torch.device("cpu")
 
 FAULTS = """
 import resource, sys, torch
@@ -23,3 +29,17 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_memory_that_was_freed_is_not_faulted_in_again() -> None:
     faults = {kind: int(subprocess.check_output([sys.executable, "-c", FAULTS, kind])) for kind in ("returned", "kept")}
     assert faults["kept"] < 100 < faults["returned"]
+
+
+def test_int8_is_for_processors_that_multiply_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda has=has: has)
+        assert choose_arithmetic(CPU, bfloat16=True, int8=None) == (True, has)
+        assert choose_arithmetic(CPU, bfloat16=False, int8=None) == (False, False)
+        assert choose_arithmetic(CPU, bfloat16=False, int8=True) == (False, True)
+    assert choose_arithmetic(torch.device("cuda"), bfloat16=True, int8=None) == (True, False)
+
+
+def test_int8_on_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected --device cpu or --no-int8, got --device cuda:1"):
+        choose_arithmetic(torch.device("cuda:1"), bfloat16=True, int8=True)

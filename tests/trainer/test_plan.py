@@ -94,9 +94,10 @@ def test_the_smallest_network_is_planned_for_hardly_any_time() -> None:
     assert _plan(0.001).hidden_size == 192
 
 
-def test_measuring_the_machine_draws_nothing_from_the_random_numbers_of_the_run() -> None:
+@pytest.mark.parametrize("int8", [False, True])
+def test_measuring_the_machine_draws_nothing_from_the_random_numbers_of_the_run(int8: bool) -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    assert measure_flops("awd_lstm", torch.device("cpu"), bfloat16=False) > 1e8
+    assert measure_flops("awd_lstm", torch.device("cpu"), bfloat16=False, int8=int8) > 1e8
     assert torch.rand(1) == expected

@@ -15,10 +15,12 @@ from tests.tiny import TEXT
 from tests.trainer.runs import SMALL, assert_same, train, weights
 
 
-def test_2n_steps_are_n_steps_saved_and_resumed_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
-    assert train(corpus, tmp_path / "whole", "--steps", "20") == 0
-    assert train(corpus, tmp_path / "parts", "--steps", "20", "--stop-at-step", "10") == 1
-    assert train(corpus, tmp_path / "parts", "--steps", "20", "--resume") == 0
+@pytest.mark.parametrize("arithmetic", ["--int8", "--no-int8"])
+def test_2n_steps_are_n_steps_saved_and_resumed_bit_for_bit(corpus: Path, tmp_path: Path, arithmetic: str) -> None:
+    options = ("--steps", "20", arithmetic)
+    assert train(corpus, tmp_path / "whole", *options) == 0
+    assert train(corpus, tmp_path / "parts", *options, "--stop-at-step", "10") == 1
+    assert train(corpus, tmp_path / "parts", *options, "--resume") == 0
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 

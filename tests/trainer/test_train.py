@@ -21,9 +21,21 @@ def test_another_seed_gives_other_weights(corpus: Path, tmp_path: Path) -> None:
     assert not torch.equal(weights(tmp_path / "one")["embedding"], weights(tmp_path / "two")["embedding"])
 
 
+@pytest.mark.parametrize("int8", [True, False])
 @pytest.mark.parametrize("architecture", ["awd_lstm", "lstm", "mogrifier", "transformer"])
-def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, architecture: str) -> None:
-    options = ("--steps", "60", "--learning-rate", "0.01", "--architecture", architecture, "--dropout", "0.0")
+def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, architecture: str, int8: bool) -> None:
+    arithmetic = "--int8" if int8 else "--no-int8"
+    options = (
+        "--steps",
+        "60",
+        "--learning-rate",
+        "0.01",
+        "--architecture",
+        architecture,
+        "--dropout",
+        "0.0",
+        arithmetic,
+    )
     assert train(corpus, tmp_path / "run", *options) == 0
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint")
     training = checkpoint.config.training
@@ -32,6 +44,7 @@ def test_a_run_learns_and_its_checkpoint_says_how(corpus: Path, tmp_path: Path, 
     assert training["steps"] == 60
     assert training["tokens"] == 60 * 4 * 16
     assert training["plan"]["hidden_size"] == 24
+    assert training["int8"] == int8
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert "python -m trainer train" in card
     assert training["results"]["test"]["bits_per_byte"] > 0
