@@ -27,10 +27,10 @@ def choose_arithmetic(device: torch.device, *, bfloat16: bool | None, int8: bool
 
     Raises ConfigError for int8 on a GPU, where nothing of it is written.
     """
+    if int8 is None:  # who wants no bfloat16 wants nothing coarser
+        int8 = bfloat16 is not False and device.type == "cpu" and torch.cpu._is_vnni_supported()
     if bfloat16 is None:
         bfloat16 = _has_fast_bfloat16(device)
-    if int8 is None:
-        int8 = bfloat16 and device.type == "cpu" and torch.cpu._is_vnni_supported()
     if int8 and device.type != "cpu":
         raise ConfigError(f"int8 is for training on the CPU; expected --device cpu or --no-int8, got --device {device}")
     return bfloat16, int8

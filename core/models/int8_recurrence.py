@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .recurrence import cell_step, cell_step_backward, double_g, reset_steps
+from .recurrence import cell_step, cell_step_backward, double_g, output_dtype, reset_steps
 
 _FULL = 127.0
 _SMALLEST = torch.finfo(torch.float32).tiny  # zeros need a scale too
@@ -26,14 +26,15 @@ def int8_lstm_layer(
     weight_hh: Tensor,
     bias: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `lstm_layer` under autocast, on a CPU."""
-    outputs, cells = _Int8Window.apply(inputs, hidden, cell, resets, weight_ih, weight_hh, bias)  # type: ignore[no-untyped-call]
+    """As `lstm_layer`, on a CPU. Autocast decides on the dtype of the outputs alone."""
+    dtype = output_dtype(inputs, weight_hh)
+    outputs, cells = _Int8Window.apply(inputs, hidden, cell, resets, weight_ih, weight_hh, bias, dtype)  # type: ignore[no-untyped-call]
     return outputs, outputs[-1].detach(), cells
 
 
 def quantise(values: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """The values as int8, and what one is worth: along `dim` the largest is 127 of them. Not a number stays none."""
-    scale = values.abs().amax(dim, keepdim=True).clamp_min_(_SMALLEST).div_(_FULL)
+    scale = values.abs().amax(dim, keepdim=True).div_(_FULL).clamp_min_(_SMALLEST)
     return (values / scale).round_().to(torch.int8), scale
 
 
@@ -55,6 +56,7 @@ class _Int8Window(torch.autograd.Function):
         weight_ih: Tensor,
         weight_hh: Tensor,
         bias: Tensor,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         steps, lanes, size = inputs.shape
         width = weight_hh.shape[1]
@@ -65,7 +67,7 @@ class _Int8Window(torch.autograd.Function):
         active = torch.empty(steps, lanes, 4 * width)
         cells = torch.empty(steps + 1, lanes, width)
         squashed = torch.empty(steps, lanes, width)  # tanh of the cells
-        hiddens = torch.empty(steps, lanes, width, dtype=torch.bfloat16)
+        hiddens = torch.empty(steps, lanes, width, dtype=dtype)
         sums = torch.empty(lanes, 4 * width, dtype=torch.int32)
         previous, last, cells[0] = hidden.float(), torch.empty(lanes, width), cell
         fresh = reset_steps(resets)
@@ -116,4 +118,4 @@ class _Int8Window(torch.autograd.Function):
         inputs_dtype, weight_dtype = ctx.dtypes
         grad_weight_ih = (grad_weight[:, :size] * input_scale[0]).to(weight_dtype)
         grad_weight_hh = (grad_weight[:, size:] / _FULL).to(weight_dtype)
-        return grad_inputs.to(inputs_dtype), None, None, None, grad_weight_ih, grad_weight_hh, grad_bias
+        return grad_inputs.to(inputs_dtype), None, None, None, grad_weight_ih, grad_weight_hh, grad_bias, None

@@ -33,13 +33,18 @@ def lstm_layer(
     autocast's dtype, else in the dtype of the weights. No gradient flows into the state that came in: truncated
     back-propagation cuts there.
     """
-    device = inputs.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_hh.dtype
+    device, dtype = inputs.device.type, output_dtype(inputs, weight_hh)
     if device == "cuda":
         with torch.autocast(device, enabled=False):
             return library_layer(inputs, hidden, cell, resets, weight_ih, weight_hh, bias, dtype)
     outputs, cells = _LSTMWindow.apply(inputs, hidden, cell, resets, weight_ih, weight_hh, bias, dtype)  # type: ignore[no-untyped-call]
     return outputs, outputs[-1].detach(), cells
+
+
+def output_dtype(inputs: Tensor, weight: Tensor) -> torch.dtype:
+    """The dtype of a layer's outputs: autocast's, else that of its weights."""
+    device = inputs.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def library_layer(

@@ -35,6 +35,7 @@ def test_int8_is_for_processors_that_multiply_bytes(monkeypatch: pytest.MonkeyPa
     for has in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda has=has: has)
         assert choose_arithmetic(CPU, bfloat16=True, int8=None) == (True, has)
+        assert choose_arithmetic(CPU, bfloat16=None, int8=None)[1] == has
         assert choose_arithmetic(CPU, bfloat16=False, int8=None) == (False, False)
         assert choose_arithmetic(CPU, bfloat16=False, int8=True) == (False, True)
     assert choose_arithmetic(torch.device("cuda"), bfloat16=True, int8=None) == (True, False)

@@ -51,7 +51,7 @@ def test_nothing_crosses_a_reset() -> None:
     outputs, _, _ = int8_lstm_layer(inputs, zero, zero, _resets(), *weights)
     again, _, _ = int8_lstm_layer(inputs[5:], zero, zero, None, *weights)
     assert _error(outputs[5:, 1], again[:, 1]) < 0.03
-    outputs[7].float().sum().backward()
+    outputs[7].sum().backward()
     assert inputs.grad is not None
     assert not inputs.grad[:5, 1].any()
     assert inputs.grad[5:8, 1].any(dim=1).all()
@@ -65,7 +65,7 @@ def test_what_is_not_a_number_stays_none(place: int) -> None:
         leaves[place].view(-1)[3] = torch.nan
     zero = torch.zeros(B, H)
     outputs, _, _ = int8_lstm_layer(leaves[0], zero, zero, None, *leaves[1:])
-    outputs.float().sum().backward()
+    outputs.sum().backward()
     assert outputs.isnan().any()
     assert all(x.grad is not None and x.grad.isnan().any() for x in leaves)
 
@@ -74,8 +74,17 @@ def test_zeros_are_multiplied_too() -> None:
     leaves = [torch.zeros_like(x).requires_grad_() for x in _leaves()]
     zero = torch.zeros(B, H)
     outputs, hidden, cell = int8_lstm_layer(leaves[0], zero, zero, None, *leaves[1:])
-    outputs.float().sum().backward()
+    outputs.sum().backward()
     assert not outputs.any()
     assert not hidden.any()
     assert not cell.any()
     assert all(x.grad is not None and x.grad.isfinite().all() for x in leaves)
+
+
+def test_outputs_are_of_the_dtype_of_autocast_and_cells_of_float32() -> None:
+    leaves, zero = _leaves(), torch.zeros(B, H)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, hidden, cell = int8_lstm_layer(leaves[0], zero, zero, None, *leaves[1:])
+    outputs.sum().backward()
+    assert (outputs.dtype, hidden.dtype, cell.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+    assert all(x.grad is not None and x.grad.dtype == torch.float32 for x in leaves)
