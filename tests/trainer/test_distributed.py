@@ -34,6 +34,10 @@ def _train_by_two(corpus: Path, out: Path, *options: str) -> subprocess.Complete
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def _curve(run: Path) -> list[float]:
+    return [json.loads(line)["valid_loss"] for line in (run / "history.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     (tmp_path / "book.txt").write_text(TEXT * 3)
@@ -54,12 +58,17 @@ def test_one_process_and_two_learn_the_same_up_to_rounding_and_go_on_for_each_ot
     one, two = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
-    curves = [
-        [json.loads(line)["valid_loss"] for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    assert len(curves[0]) == 4
-    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+    curve = _curve(tmp_path / "one")
+    assert len(curve) == 4
+    assert _curve(tmp_path / "two") == pytest.approx(curve, rel=1e-5)
+
+
+def test_two_processes_learn_in_int8_what_one_does_up_to_its_steps(corpus: Path, tmp_path: Path) -> None:
+    main(["train", str(corpus), "--out", str(tmp_path / "one"), *OPTIONS])
+    by_two = _train_by_two(corpus, tmp_path / "two", "--int8")
+    assert by_two.returncode == 0, by_two.stderr
+    assert _curve(tmp_path / "two") == pytest.approx(_curve(tmp_path / "one"), rel=0.01)
+    assert _curve(tmp_path / "two") != pytest.approx(_curve(tmp_path / "one"), rel=1e-5)
 
 
 def test_processes_that_would_leave_a_lane_out_cannot_go_on(
