@@ -21,7 +21,7 @@ from .step import forward
 # Embedding and hidden width of two tied layers, small to large.
 _SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (640, 1280))
 _LAYERS = 2
-_TOKENS_A_WEIGHT = 0.4  # read in the whole run, at least, by any but the smallest network
+_TOKENS_A_WEIGHT = 0.6  # read in the whole run, at least, by any but the smallest network
 _UPDATES = 5000  # in the whole run, where the smallest batch allows it
 _UPDATES_A_PASS = 100
 _LATER_PASSES = 6.0  # at most, of a model that has learned before: more only teach it the books by heart
