@@ -33,7 +33,7 @@ def int8_lstm_layer(
 
 
 def quantise(values: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The values as int8, and what one is worth: along `dim` the largest is 127 of them. Not a number stays none."""
+    """The values as int8, and what a step of those is worth: 127 are the largest along `dim`, or NaN where one is."""
     scale = values.abs().amax(dim, keepdim=True).div_(_FULL).clamp_min_(_SMALLEST)
     return (values / scale).round_().to(torch.int8), scale
 
@@ -42,7 +42,7 @@ class _Int8Window(torch.autograd.Function):
     """The whole window as one node of the graph.
 
     Inputs and hidden states lie side by side, so that a step is one product either way: [x, h] (B, E + H) by
-    [W_ih, W_hh] (4H, E + H), where x is a number of `input_scale`, h one of 1/127, and W so much more or less. A gate's
+    [W_ih, W_hh] (4H, E + H), x in steps of `input_scale`, h in steps of 1/127, and the weights in proportion. A gate's
     weight scale goes into its gradient, so that the way back uses the same int8 weights.
     """
 
