@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.models.int8_recurrence import quantise
+from core.models.int8_recurrence import FULL, quantise
 
 from .loss import CHUNK_ROWS, SMALLEST
 
-_FULL = 127
 _BEGINNINGS = 2**20  # places in the noise where a chunk's can begin
 _BELOW_ONE = 1 - 2**-14  # 127 and this are no 128, in float32
 
@@ -48,8 +47,8 @@ class _Int8CrossEntropy(torch.autograd.Function):
             total -= probabilities[chunk].gather(1, wanted).clamp_min(SMALLEST).log().sum()
             beginning = int(torch.randint(_BEGINNINGS, ()))
             drawn = noise[beginning : beginning + wanted.numel() * size].view(-1, size)
-            grad_logits[rows] = torch.add(drawn, probabilities[chunk], alpha=_FULL, out=probabilities[chunk])
-            grad_logits[rows].scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -_FULL))
+            grad_logits[rows] = torch.add(drawn, probabilities[chunk], alpha=FULL, out=probabilities[chunk])
+            grad_logits[rows].scatter_add_(1, wanted, grad_logits.new_full(wanted.shape, -FULL))
         ctx.save_for_backward(features, feature_scale, weight, grad_logits, total)
         ctx.hidden_dtype = hidden.dtype
         return total
@@ -57,7 +56,7 @@ class _Int8CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, feature_scale, weight, grad_logits, total = ctx.saved_tensors
-        unit = grad / _FULL + 0 * total  # int8 knows no NaN: carry it round the products
+        unit = grad / FULL + 0 * total  # int8 knows no NaN: carry it round the products
         matrix, scale = quantise(weight, 0)
         grad_hidden = torch._int_mm(grad_logits, matrix).float().mul_(scale * unit)
         grad_weight = torch._int_mm(grad_logits.t(), features).float().mul_(feature_scale * unit)

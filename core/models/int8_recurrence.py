@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .recurrence import cell_step, cell_step_backward, double_g, output_dtype, reset_steps
 
-_FULL = 127.0
+FULL = 127  # the largest int8
 _SMALLEST = torch.finfo(torch.float32).tiny  # zeros need a scale too
 
 
@@ -34,7 +34,7 @@ def int8_lstm_layer(
 
 def quantise(values: Tensor, dim: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """The values as int8, and what a step of those is worth: 127 are the largest along `dim`, or NaN where one is."""
-    scale = values.abs().amax(dim, keepdim=True).div_(_FULL).clamp_min_(_SMALLEST)
+    scale = values.abs().amax(dim, keepdim=True).div_(FULL).clamp_min_(_SMALLEST)
     return (values / scale).round_().to(torch.int8), scale
 
 
@@ -62,7 +62,7 @@ class _Int8Window(torch.autograd.Function):
         width = weight_hh.shape[1]
         factors = torch.empty(steps, lanes, size + width, dtype=torch.int8)
         factors[:, :, :size], input_scale = quantise(inputs.float(), (0, 1, 2))
-        weight, weight_scale = quantise(torch.cat([weight_ih * input_scale[0], weight_hh / _FULL], 1), 1)
+        weight, weight_scale = quantise(torch.cat([weight_ih * input_scale[0], weight_hh / FULL], 1), 1)
         gate_scale, gate_bias = double_g(weight_scale).t(), double_g(bias)  # (1, 4H), (4H,)
         active = torch.empty(steps, lanes, 4 * width)
         cells = torch.empty(steps + 1, lanes, width)
@@ -76,7 +76,7 @@ class _Int8Window(torch.autograd.Function):
             if t in fresh:
                 keep = ~resets[t].unsqueeze(1)  # type: ignore[index]
                 previous, old = previous * keep, old * keep
-            factors[t, :, size:] = (previous * _FULL).round_()
+            factors[t, :, size:] = (previous * FULL).round_()
             torch._int_mm(factors[t], weight.t(), out=sums)
             torch.addcmul(gate_bias, active[t].copy_(sums), gate_scale, out=active[t])
             cell_step(active[t], old, cell=cells[t + 1], squashed=squashed[t], hidden=last)
@@ -102,7 +102,7 @@ class _Int8Window(torch.autograd.Function):
         step_grad, grad_cell = torch.empty(lanes, 4 * width), torch.zeros(lanes, width)
         sums, grad_factors = torch.empty(lanes, size + width, dtype=torch.int32), torch.zeros(lanes, size + width)
         for t in reversed(range(steps)):
-            grad_hidden = grad_factors[:, size:] * _FULL + grad_outputs[t]
+            grad_hidden = grad_factors[:, size:] * FULL + grad_outputs[t]
             cell_step_backward(grad_hidden, grad_cell, active[t], old[t], squashed[t], grad_gates=step_grad)
             grad_bias += step_grad.sum(0)
             grad_gates[t], grad_scale[t] = quantise(step_grad.mul_(gate_scale), 1)
@@ -117,5 +117,5 @@ class _Int8Window(torch.autograd.Function):
         grad_weight = torch._int_mm(grad_gates.flatten(0, 1).t(), scaled).float().mul_(scale).div_(weight_scale)
         inputs_dtype, weight_dtype = ctx.dtypes
         grad_weight_ih = (grad_weight[:, :size] * input_scale[0]).to(weight_dtype)
-        grad_weight_hh = (grad_weight[:, size:] / _FULL).to(weight_dtype)
+        grad_weight_hh = (grad_weight[:, size:] / FULL).to(weight_dtype)
         return grad_inputs.to(inputs_dtype), None, None, None, grad_weight_ih, grad_weight_hh, grad_bias, None
