@@ -89,36 +89,37 @@ def _nats_by_cache(
 ) -> list[npt.NDArray[np.float64]]:
     """Return -log p once for each cache, None for without one, all from one reading: none changes the network."""
     segment = STATIC_SEGMENT if dynamic is None else dynamic.segment
-    with _learning(model, dynamic, statistics) as learn:
-        return _read_and_learn(model, ids, caches, segment, learn)
-
-
-def _read_and_learn(
-    model: Any, ids: Ids, caches: Sequence[CacheSettings | None], segment: int, learn: Callable[[Tensor], None]
-) -> list[npt.NDArray[np.float64]]:
-    """Return -log p once for each cache; `learn` is given the mean loss of each segment after it was read."""
-    model.eval()
     memories = [None if cache is None else _Cache(cache) for cache in caches]
+    nats: list[list[Tensor]] = [[] for _ in caches]
+    with _learning(model, dynamic, statistics) as learn:
+        for losses, outputs, targets in _read(model, ids, segment, learn):
+            for memory, parts in zip(memories, nats, strict=True):
+                parts.append(losses if memory is None else memory.mixed(losses, outputs, targets))
+    return [torch.cat(parts).double().cpu().numpy() for parts in nats]
+
+
+def _read(
+    model: Any, ids: Ids, segment: int, learn: Callable[[Tensor], None]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield losses (T,), outputs (T, H) and targets (T,) of each segment, when `learn` has had its mean loss."""
+    model.eval()
     state = model.init_state(1)
     device = state[0].device
-    nats: list[list[Tensor]] = [[] for _ in caches]
 
     def read(inputs: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, Tensor], State]:
         hidden, state = model.hidden(inputs, state)
-        output = hidden.output[:, 0]  # (T, H)
-        logits = functional.linear(output, model.output_weight, model.output_bias)
+        outputs = hidden.output[:, 0]  # (T, H)
+        logits = functional.linear(outputs, model.output_weight, model.output_bias)
         losses = functional.cross_entropy(logits.float(), targets, reduction="none")  # (T,)
         learn(losses.mean())
-        return (losses.detach(), output.detach()), detach_state(state)
+        return (losses.detach(), outputs.detach()), detach_state(state)
 
     graph = Graph(read, device)
     for inputs, targets in _segments(ids, segment):
         begins_inside = bool((inputs[1:] == model.config.document_id).any())
         targets = targets.to(device)
-        (losses, output), state = graph(None if begins_inside else len(targets), inputs, targets, state)
-        for memory, parts in zip(memories, nats, strict=True):
-            parts.append(losses if memory is None else memory.mixed(losses, output, targets))
-    return [torch.cat(parts).double().cpu().numpy() for parts in nats]
+        (losses, outputs), state = graph(None if begins_inside else len(targets), inputs, targets, state)
+        yield losses, outputs, targets
 
 
 class Memory:
@@ -188,15 +189,17 @@ class GradientStatistics:
             total.addcmul_(gradient, gradient)
 
         with _gradients(model):
-            _read_and_learn(model, ids, [None], segment, add)
+            for _ in _read(model, ids, segment, add):
+                pass
         weights.release()
         self.rms = (total / math.ceil((len(ids) - 1) / segment)).sqrt()
 
 
 def tune_cache(model: Any, ids: Ids, *, windows: Sequence[int] = (500, 2000, 5000)) -> CacheSettings:
     """Choose the cache's settings on validation `ids`: the best of a grid, all from one pass of the model."""
-    model.eval()
-    outputs, losses, targets = _read(model, ids)
+    with _learning(model, None, None) as learn:
+        segments = list(_read(model, ids, STATIC_SEGMENT, learn))
+    losses, outputs, targets = (torch.cat(parts) for parts in zip(*segments, strict=True))
     best, lowest = CacheSettings(share=0.0), float(losses.sum())
     scale = 1 / float(outputs.square().sum(1).mean())  # flatness counts against the size of the hidden states
     for window in windows:
@@ -376,19 +379,3 @@ def _segments(ids: Ids, length: int) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(ids) - 1, length):
         window = torch.from_numpy(np.asarray(ids[start : start + length + 1], dtype=np.int64))
         yield window[:-1, None], window[1:]
-
-
-def _read(model: Any, ids: Ids) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the outputs (N, H), losses (N,) and targets (N,) of the static model over `ids`."""
-    state = model.init_state(1)
-    outputs, losses, targets = [], [], []
-    with torch.no_grad():
-        for inputs, wanted in _segments(ids, STATIC_SEGMENT):
-            wanted = wanted.to(state[0].device)
-            hidden, state = model.hidden(inputs, state)
-            output = hidden.output[:, 0]
-            logits = functional.linear(output, model.output_weight, model.output_bias)
-            outputs.append(output.float())
-            losses.append(functional.cross_entropy(logits.float(), wanted, reduction="none"))
-            targets.append(wanted)
-    return torch.cat(outputs), torch.cat(losses), torch.cat(targets)
