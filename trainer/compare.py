@@ -41,6 +41,7 @@ from .samples import cut_passages, write_samples
 from .split import split_named
 from .text_statistics import TrainingBooks, first_words
 from .tokens import stream_of
+from .train import options_before
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
         name = _folder_name(plan, run, seed)
         path = _result_of(plan.out / name, "train")
         if not path.exists():
+            if whole:
+                _refuse_run_of_other_minutes(plan, _work_folder(plan, name))
             continue
         result = _read(path)
         before, now = result["command"], _command(plan, run, seed)
@@ -154,6 +157,16 @@ def _refuse_results_of_another(plan: Comparison, *, whole: bool) -> None:
                 f"{path.parents[1]} holds results of another plan: trained by `{before}` but now by `{now}`; "
                 f"delete it, and {_work_folder(plan, name)}, to have it made again, or name another `out` and `work`"
             )
+
+
+def _refuse_run_of_other_minutes(plan: Comparison, folder: Path) -> None:
+    """Raise ConfigError where a contender would go on with what was planned for another time."""
+    before = options_before(folder).get("minutes", plan.minutes)
+    if before != plan.minutes:
+        raise ConfigError(
+            f"{folder} holds a run that began with {before:g} minutes but now has {plan.minutes:g}; "
+            "delete it to have it begun again, or name another `work`"
+        )
 
 
 def _refuse_other_settings(plan: Comparison) -> None:

@@ -81,7 +81,7 @@ def _alone_in(out: Path) -> Iterator[None]:
 def _train(args: argparse.Namespace, device: torch.device, *, began: float) -> int:
     out = Path(args.out)
     is_first = distributed.rank() == 0
-    before = _options_before(out) if args.resume else {}
+    before = options_before(out) if args.resume else {}
     if args.minutes is None and args.steps is None:
         args.steps = before.get("steps")
     if args.minutes is None:
@@ -188,21 +188,21 @@ def _deciding(args: argparse.Namespace) -> dict[str, Any]:
 def _note_options(args: argparse.Namespace, out: Path) -> None:
     """Leave what makes this run what it is, and how long it goes on, for whoever resumes it."""
     options = _deciding(args) | {"minutes": args.minutes, "steps": args.steps}
-    if _options_before(out) != options:
+    if options_before(out) != options:
         aside = out / "options.json.new"
         aside.write_text(json.dumps(options) + "\n", encoding="utf-8")
         aside.replace(out / "options.json")
 
 
-def _options_before(out: Path) -> dict[str, Any]:
-    """What a run that goes on began with; empty where there was none."""
+def options_before(out: Path) -> dict[str, Any]:
+    """What the run in this folder began with, and how long it was to go on; empty where there was none."""
     path = out / "options.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _refuse_other_options(args: argparse.Namespace, out: Path) -> None:
     """Raise ConfigError where a run is to go on as what it did not begin as."""
-    if odd := changes(_options_before(out), _deciding(args)):
+    if odd := changes(options_before(out), _deciding(args)):
         raise ConfigError(f"{out} began with other options, so --resume cannot go on with these: {odd}")
 
 

@@ -178,6 +178,13 @@ def test_results_of_another_plan_are_not_taken_for_those_of_this_one(
         compare(Namespace(plan=changed, report_only=True, only=None))
 
 
+def test_a_run_that_was_planned_for_another_time_does_not_go_on(plan_path: Path, out: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "PLAN.toml"
+    changed.write_text(plan_path.read_text().replace(str(out), str(tmp_path)).replace("minutes = 1", "minutes = 2"))
+    with pytest.raises(ConfigError, match=r"work/small holds a run that began with 1 minutes but now has 2; delete"):
+        compare(Namespace(plan=changed, report_only=False, only=None))
+
+
 @pytest.mark.parametrize("given", [("threads = 1", "threads = 3"), ('"The fox & the"', '"The owl"')])
 def test_results_measured_otherwise_are_not_taken_for_those_of_this_plan(
     plan_path: Path, out: Path, tmp_path: Path, given: tuple[str, str]
