@@ -164,8 +164,8 @@ export class Story {
     const given = node.inserted.slice(0, node.given);
     const { parent, at, removed, origin } = node;
     if (node.id === this.current) return this.#continuation({ parent, at, removed, origin }, given, made);
-    const start = this.#startOf(node.id);
-    return this.#continuation({ parent: this.current, at: start, removed: this.length() - start }, given, made);
+    const { from } = this.remains(node.id);
+    return this.#continuation({ parent: this.current, at: from, removed: this.length() - from }, given, made);
   }
 
   /** Stand on a copy of the path from the continuation `id` on, as it is now; the other may still grow. */
@@ -251,15 +251,30 @@ export class Story {
     return seam;
   }
 
-  /** @returns {?{node: Node, piece: Piece, start: number}} whose character stands at `at`: its piece, and where that starts */
+  /** @returns {?{node: Node, offset: number}} whose character stands at `at`, and which of what it inserted that is */
   owner(at) {
     let start = 0;
-    for (const piece of this.pieces()) {
-      const end = start + piece.to - piece.from;
-      if (at < end) return { node: this.node(piece.node), piece, start };
+    for (const { node, from, to } of this.pieces()) {
+      const end = start + to - from;
+      if (at < end) return { node: this.node(node), offset: from + at - start };
       start = end;
     }
     return null;
+  }
+
+  /**
+   * @returns {?{from: number, to: number}} where, in the current text, begins and ends what is left of a stretch of what
+   *   node `id` inserted; what was typed in between lies between them
+   */
+  remains(id, begin = 0, end = Infinity) {
+    let left = null;
+    let start = 0;
+    for (const { node, from, to } of this.pieces()) {
+      const [low, high] = [Math.max(begin, from), Math.min(end, to)];
+      if (node === id && low < high) left = { from: left?.from ?? start + low - from, to: start + high - from };
+      start += to - from;
+    }
+    return left;
   }
 
   go(id) {
@@ -365,15 +380,6 @@ export class Story {
         this.#shift(childId, next, length);
       }
     }
-  }
-
-  #startOf(id) {
-    let start = 0;
-    for (const piece of this.pieces()) {
-      if (piece.node === id) return start;
-      start += piece.to - piece.from;
-    }
-    return start;
   }
 }
 

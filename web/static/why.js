@@ -78,17 +78,17 @@ export class Why {
    *   token, and where what the writer has left of it stands, and its word after the space
    */
   #tokenAt(at) {
-    const { node, piece, start } = this.story().owner(at) ?? {};
-    const offset = piece?.from + at - start;
+    const story = this.story();
+    const { node, offset } = story.owner(at) ?? {};
     if (node?.kind !== "continuation" || offset < node.given) return null;
     const { ends, logprobs, choices } = node.tokens;
     const index = ends.findIndex((end) => end > offset);
     if (index < 0) return null;
-    const begin = index ? ends[index - 1] : node.given;
-    const text = node.inserted.slice(begin, ends[index]);
-    const place = (within) => start + Math.min(Math.max(within, piece.from), piece.to) - piece.from;
-    const word = place(begin + text.length - text.trimStart().length);
-    return { from: place(begin), word, to: place(ends[index]), text, logprob: logprobs[index], choices: choices[index] };
+    const [begin, end] = [index ? ends[index - 1] : node.given, ends[index]];
+    const text = node.inserted.slice(begin, end);
+    const { from, to } = story.remains(node.id, begin, end);
+    const { from: word } = story.remains(node.id, begin + text.search(/\S|$/), end) ?? { from: to };
+    return { from, word, to, text, logprob: logprobs[index], choices: choices[index] };
   }
 
   #note({ from, text, logprob, choices }) {

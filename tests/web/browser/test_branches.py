@@ -99,11 +99,12 @@ async def test_choosing_an_alternative_branches_there(desk: Page, wire: Wire) ->
     assert await text_of(desk) == before
 
 
-async def test_branching_at_what_is_left_of_a_word_cuts_nothing_else(desk: Page, wire: Wire) -> None:
+@pytest.mark.parametrize("gone", [0, 1], ids=["its beginning is gone", "its middle is gone"])
+async def test_branching_at_what_is_left_of_a_word_replaces_it_alone(desk: Page, wire: Wire, gone: int) -> None:
     await told(desk)
     at, token = next((at, token) for at, token in tokens_of(wire) if len(token["text"]) > 3)
     before = (await text_of(desk))[:at]
-    await caret_to(desk, at + 2)
+    await caret_to(desk, at + gone + 2)
     await desk.keyboard.press("Backspace")
     await desk.keyboard.press("Backspace")
     await desk.keyboard.press("Alt+Enter")

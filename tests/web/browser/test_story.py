@@ -74,6 +74,13 @@ async def test_a_branch_in_the_middle_leaves_the_old_ending_on_its_own_branch(mo
     )
 
 
+async def test_what_is_left_of_a_word_is_found_with_what_was_typed_into_it(modules: Page) -> None:
+    steps = "type(0, 'A', 0, 0); const told = add(' wonderful day'); type(4, 'X', 4, 9000);"
+    expected = ["A woXful day", {"from": 1, "to": 8}, {"from": 2, "to": 8}, None]
+    found = "[s.text(), s.remains(told.id, 0, 10), s.remains(told.id, 1, 10), s.remains(told.id, 3, 7)]"
+    assert await run(modules, f"{steps} return {found}") == expected
+
+
 async def test_a_branch_hangs_where_its_beginning_was_written(modules: Page) -> None:
     steps = (
         "type(0, 'The', 0, 0); const fox = add(' fox'); const ran = add(' ran'); const hen = s.continueAt(3, ' hen');"
