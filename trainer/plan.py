@@ -196,7 +196,7 @@ def _weights(architecture: str, vocab_size: int, embedding_size: int, hidden_siz
 
 
 def _vocab_size(corpus_bytes: int) -> int:
-    """Rare pieces need text to be learned from: about 800 bytes of training text each."""
+    """Rare pieces need text to be learned from: 600 bytes of it each at least, but for the smallest vocabulary."""
     size = 8192
     while size > 512 and corpus_bytes < 600 * size:
         size //= 2
