@@ -18,12 +18,9 @@ from core.models import State, build_model, detach_state
 from .graphs import Graph
 from .step import forward
 
-Sizes = dict[str, int]  # vocab_size, embedding_size, hidden_size, layers
-
 # Embedding and hidden width of two tied layers, small to large.
 _SIZES = ((96, 192), (128, 256), (192, 384), (256, 512), (384, 640), (512, 768), (640, 1280))
 _LAYERS = 2
-_MIDDLING: Sizes = {"vocab_size": 4096, "embedding_size": 384, "hidden_size": 640, "layers": _LAYERS}
 _TOKENS_A_WEIGHT = 0.6  # read in the whole run, at least, by any but the smallest network
 _UPDATES = 5000  # in the whole run, where the smallest batch allows it
 _UPDATES_A_PASS = 100
@@ -46,7 +43,7 @@ class Plan:
     dropout: float
     lanes: int
     bptt: int
-    flops: float | None = None  # of this network, measured, a second; None if nothing was left to plan
+    flops: float | None = None  # measured, floating-point operations a second; None if nothing was left to plan
     tokens: float | None = None  # that the run is expected to read
     passes: float | None = None  # over the training text
     start: str | None = None  # the checkpoint that it goes on from
@@ -105,21 +102,29 @@ def make_plan(
     architecture: str = "awd_lstm",
     corpus_bytes: int,
     seconds: float,
-    measure: Callable[[Sizes], float],
+    flops: float,
     bytes_per_token: float | None = None,
     has_learned: bool = False,
 ) -> Plan:
     """Choose the largest network that still reads enough for its size in the time given.
 
-    `measure` tells with how many floating-point operations a second a network trains. One that has learned before does
-    not pass over the books too often: where there is time left, the run ends early. What a token of these books stands
-    for is guessed from the size of the vocabulary, unless `bytes_per_token` is known.
+    One that has learned before does not pass over them too often: where there is time left, the run ends early. What a
+    token of these books stands for is guessed from the size of the vocabulary, unless `bytes_per_token` is known.
     """
     vocab_size = wishes.vocab_size or _vocab_size(corpus_bytes)
     corpus_tokens = max(1.0, corpus_bytes / (bytes_per_token or _bytes_per_token(vocab_size)))
-    sizes = _choose_sizes(wishes, architecture, vocab_size, seconds, measure)
-    flops = measure(sizes)
-    tokens = _readable(seconds, flops, _weights(architecture, **sizes))
+    layers = wishes.layers or _LAYERS
+    chosen = None
+    for sizes in _SIZES:
+        embedding_size = wishes.embedding_size or sizes[0]
+        hidden_size = wishes.hidden_size or sizes[1]
+        weights = _weights(architecture, vocab_size, embedding_size, hidden_size, layers)
+        tokens = _OVERHEAD * seconds * flops / (6 * weights)
+        if chosen is not None and tokens < _TOKENS_A_WEIGHT * weights:
+            break
+        chosen = embedding_size, hidden_size, tokens
+    assert chosen is not None
+    embedding_size, hidden_size, tokens = chosen
     most = _LATER_PASSES * corpus_tokens if has_learned else math.inf
     tokens = min(tokens, most)
     passes = tokens / corpus_tokens
@@ -128,9 +133,9 @@ def make_plan(
     lanes = wishes.lanes or _lanes(tokens, corpus_tokens, bptt)
     return Plan(
         vocab_size=vocab_size,
-        embedding_size=sizes["embedding_size"],
-        hidden_size=sizes["hidden_size"],
-        layers=sizes["layers"],
+        embedding_size=embedding_size,
+        hidden_size=hidden_size,
+        layers=layers,
         dropout=dropout if wishes.dropout is None else wishes.dropout,
         lanes=lanes,
         bptt=bptt,
@@ -141,49 +146,24 @@ def make_plan(
     )
 
 
-def _choose_sizes(
-    wishes: Wishes, architecture: str, vocab_size: int, seconds: float, measure: Callable[[Sizes], float]
-) -> Sizes:
-    """The largest that would read enough if all were as fast as a middling one: measuring each would take too long."""
-    fixed = {"vocab_size": vocab_size, "layers": wishes.layers or _LAYERS}
-    chosen, *larger = (
-        fixed | {"embedding_size": wishes.embedding_size or embedding, "hidden_size": wishes.hidden_size or hidden}
-        for embedding, hidden in _SIZES
-    )
-    if chosen == larger[-1]:
-        return chosen  # as it was wished
-    flops = measure(_MIDDLING)
-    for sizes in larger:
-        weights = _weights(architecture, **sizes)
-        if _readable(seconds, flops, weights) < _TOKENS_A_WEIGHT * weights:
-            break
-        chosen = sizes
-    return chosen
-
-
-def _readable(seconds: float, flops: float, weights: int) -> float:
-    """How many tokens so many weights read in the time."""
-    return _OVERHEAD * seconds * flops / (6 * weights)
-
-
 def measure_flops(
     architecture: str,
     device: torch.device,
-    sizes: Sizes,
     *,
     bfloat16: bool,
     int8: bool,
     processes: int = 1,
     now: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Train a network of these sizes for about two seconds: floating-point operations a second, over all processes.
+    """Train a middling network for about two seconds: floating-point operations a second, over all processes.
 
     Counted as those of its matrix products, as a plan counts them, whatever the architecture does beside.
     """
     state = torch.get_rng_state()
-    model = build_model(architecture, sizes | {"document_id": 0})
+    sizes = {"vocab_size": 4096, "embedding_size": 384, "hidden_size": 640, "layers": 2}
+    model = build_model(architecture, sizes | {"document_id": 1})
     model.to(device)
-    ids = torch.randint(1, sizes["vocab_size"], (32, 64), device=device)
+    ids = torch.randint(2, 4096, (32, 64), device=device)
 
     def work(inputs: Tensor, targets: Tensor, carried: State) -> tuple[tuple[Tensor], State]:
         loss, _, carried = forward(model, inputs, targets.flatten(), carried, bfloat16=bfloat16, int8=int8)

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,12 +163,13 @@ def _plan(
     else:
         arithmetic = {"bfloat16": args.bfloat16, "int8": args.int8}
         processes, now = distributed.world_size(), CLOCKS[args.clock]
+        flops = measure_flops(architecture, device, **arithmetic, processes=processes, now=now)
         plan = make_plan(
             wishes,
             architecture=architecture,
             corpus_bytes=corpus_bytes,
             seconds=60 * args.minutes,
-            measure=partial(measure_flops, architecture, device, **arithmetic, processes=processes, now=now),
+            flops=flops,
             bytes_per_token=bytes_each,
             has_learned=start is not None and not pretrain,
         )

@@ -6,17 +6,13 @@ import pytest
 import torch
 
 from core.models import build_model
-from trainer.plan import Plan, Sizes, Wishes, make_plan, measure_flops
+from trainer.plan import Plan, Wishes, make_plan, measure_flops
 
 FLOPS = 400e9
 
 
-def _measure(sizes: Sizes) -> float:
-    return FLOPS
-
-
 def _plan(minutes: float, corpus_bytes: int = 6_000_000, wishes: Wishes | None = None) -> Plan:
-    return make_plan(wishes or Wishes(), corpus_bytes=corpus_bytes, seconds=60 * minutes, measure=_measure)
+    return make_plan(wishes or Wishes(), corpus_bytes=corpus_bytes, seconds=60 * minutes, flops=FLOPS)
 
 
 def test_more_time_makes_a_larger_network() -> None:
@@ -53,7 +49,7 @@ def test_a_small_corpus_gets_a_small_vocabulary_and_much_dropout() -> None:
 def test_a_model_that_has_learned_before_does_not_read_a_few_books_over_and_over() -> None:
     wishes = Wishes(vocab_size=8192, embedding_size=512, hidden_size=768, layers=2)
     few, many = (
-        make_plan(wishes, corpus_bytes=size, seconds=60 * 48, measure=_measure, has_learned=True)
+        make_plan(wishes, corpus_bytes=size, seconds=60 * 48, flops=FLOPS, has_learned=True)
         for size in (400_000, 40_000_000)
     )
     assert few.passes == 6
@@ -71,7 +67,7 @@ def test_a_model_that_has_learned_before_does_not_read_a_few_books_over_and_over
 
 def test_a_transformer_is_planned_by_its_own_weights() -> None:
     wishes = Wishes(vocab_size=8192, embedding_size=320, hidden_size=1280, layers=4)
-    plan = make_plan(wishes, architecture="transformer", corpus_bytes=6_000_000, seconds=600, measure=_measure)
+    plan = make_plan(wishes, architecture="transformer", corpus_bytes=6_000_000, seconds=600, flops=FLOPS)
     config = {"vocab_size": 8192, "document_id": 1, "embedding_size": 320, "hidden_size": 1280, "layers": 4}
     weights = sum(weight.numel() for weight in build_model("transformer", config).parameters() if weight.dim() == 2)
     assert plan.tokens == pytest.approx(0.85 * 600 * FLOPS / (6 * weights), rel=0.01)
@@ -94,28 +90,6 @@ def test_the_expected_tokens_are_what_the_machine_can_read() -> None:
     assert plan.passes == pytest.approx(plan.tokens / (6_000_000 / 2.7))  # of a thousand pieces
 
 
-def test_what_a_network_will_read_is_told_by_its_own_speed() -> None:
-    measured: list[Sizes] = []
-
-    def measure(sizes: Sizes) -> float:
-        measured.append(sizes)
-        return FLOPS if len(measured) == 1 else 1.5 * FLOPS
-
-    expected, plan = _plan(120), make_plan(Wishes(), corpus_bytes=6_000_000, seconds=60 * 120, measure=measure)
-    assert plan.hidden_size == expected.hidden_size == measured[-1]["hidden_size"]
-    assert plan.flops == 1.5 * FLOPS
-    assert plan.tokens == pytest.approx(1.5 * (expected.tokens or 0))
-    assert plan.dropout > expected.dropout
-    assert len(measured) == 2
-
-
-def test_where_there_is_no_size_to_choose_nothing_else_is_measured() -> None:
-    measured: list[Sizes] = []
-    wishes = Wishes(vocab_size=1000, embedding_size=100, hidden_size=200, layers=3)
-    make_plan(wishes, corpus_bytes=6_000_000, seconds=600, measure=lambda sizes: measured.append(sizes) or FLOPS)
-    assert measured == [{"vocab_size": 1000, "embedding_size": 100, "hidden_size": 200, "layers": 3}]
-
-
 def test_the_smallest_network_is_planned_for_hardly_any_time() -> None:
     assert _plan(0.001).hidden_size == 192
 
@@ -125,6 +99,5 @@ def test_measuring_the_machine_draws_nothing_from_the_random_numbers_of_the_run(
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    sizes = {"vocab_size": 512, "embedding_size": 64, "hidden_size": 64, "layers": 1}
-    assert measure_flops("awd_lstm", torch.device("cpu"), sizes, bfloat16=False, int8=int8) > 1e8
+    assert measure_flops("awd_lstm", torch.device("cpu"), bfloat16=False, int8=int8) > 1e8
     assert torch.rand(1) == expected
